@@ -1,0 +1,62 @@
+"""The layers of a host's model that a LoRA adapts, under the names that the host's own key maps give them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import comfy.lora
+from torch import nn
+
+from ..trainer.errors import ModelError
+from ..trainer.targets import Family, matching_layers
+
+
+@dataclass(frozen=True)
+class TargetLayer:
+    """A layer that can be adapted."""
+
+    name: str  # in LoRA files
+    part: str  # "unet" or "text_encoder"
+    module: nn.Module
+
+
+def key_map(model, clip) -> dict[str, str]:
+    """Every LoRA layer name that the host would load for this MODEL and CLIP, to the weight it would patch."""
+    names = comfy.lora.model_lora_keys_unet(model.model, {})
+    return comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)
+
+
+def target_layers(model, clip, family: Family, parts: tuple[str, ...]) -> list[TargetLayer]:
+    """The layers of `parts` that LoRAs of this family adapt. Raises `ModelError` if the host knows no name for one."""
+    weight_names = _names_by_weight(key_map(model, clip), family)
+    layers = []
+    if "unet" in parts:
+        layers += _targets("unet", model.model, "diffusion_model.", family.unet_layers, weight_names)
+    if "text_encoder" in parts:
+        layers += _targets("text_encoder", clip.cond_stage_model, "", family.text_layers, weight_names)
+    return layers
+
+
+def _targets(part: str, root: nn.Module, prefix: str, pattern, weight_names: dict[str, str]) -> Iterator[TargetLayer]:
+    modules = {name: module for name, module in root.named_modules() if name.startswith(prefix)}
+    chosen = matching_layers(modules, pattern)
+    if not chosen:
+        raise ModelError(f"No layer of the {part.replace('_', ' ')} is known by name. Expected names that match {pattern.pattern}.")
+    for name in chosen:
+        weight = f"{name}.weight"
+        if weight not in weight_names:
+            raise ModelError(f"ComfyUI has no LoRA name for {weight}, so that a LoRA of it could not be loaded. Nothing was trained.")
+        yield TargetLayer(weight_names[weight], part, modules[name])
+
+
+def _names_by_weight(names: dict[str, str], family: Family) -> dict[str, str]:
+    """The one name that files use, of the many that the host accepts for each weight."""
+    text_prefixes = tuple(family.text_prefixes.values())
+    by_weight: dict[str, str] = {}
+    for name, weight in names.items():
+        raw = "lora_unet_" + weight.removeprefix("diffusion_model.").removesuffix(".weight").replace(".", "_")
+        if name.startswith("lora_unet_"):
+            if weight not in by_weight or (name != raw) == family.diffusers_names:
+                by_weight[weight] = name
+        elif name.startswith(text_prefixes):
+            by_weight[weight] = name
+    return by_weight

@@ -1,0 +1,88 @@
+"""The host's diffusion model as the training loop sees it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import comfy.ldm.modules.attention
+import comfy.model_sampling
+import torch
+from torch import Tensor, nn
+
+from ..trainer.errors import ModelError
+from ..trainer.targets import Family, family_of
+from .text_encoder import HostTextEncoder
+
+
+def family(model) -> Family:
+    """The family of a host MODEL. Raises `ModelError` for one that cannot be trained."""
+    chosen = family_of(type(model.model.model_config).__name__)
+    sampling = model.get_model_object("model_sampling")
+    if not isinstance(sampling, comfy.model_sampling.EPS) or isinstance(sampling, comfy.model_sampling.V_PREDICTION):
+        raise ModelError(
+            f"This {chosen.name} model predicts something other than noise ({_bases(sampling)}). Expected an eps-prediction model; "
+            "remove a ModelSamplingDiscrete node before Train, or load another checkpoint."
+        )
+    if not hasattr(sampling, "sigmas"):
+        raise ModelError(f"This model has no table of noise levels ({_bases(sampling)}). Expected a model with discrete timesteps.")
+    return chosen
+
+
+class HostNetwork:
+    """A host MODEL and CLIP as a `trainer.objective.Network`. Use it inside `ready`, after both are loaded."""
+
+    def __init__(self, model, text_encoder: HostTextEncoder) -> None:
+        self.patcher, self.text_encoder = model, text_encoder
+        self.sampling = model.get_model_object("model_sampling")
+        self.timesteps = len(self.sampling.sigmas)
+        self.device = model.load_device
+        # the host picks its attention for inference: its flash operator has no gradient, its sub-quadratic one writes in place
+        self._options = {"optimized_attention_override": _plain_attention}
+        self._raw_output: Tensor | None = None
+
+    @property
+    def unet(self) -> nn.Module:
+        return self.patcher.model.diffusion_model
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        return self.patcher.model.get_dtype()
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Catches the UNet's raw output, which the host turns into a picture estimate: the difference of large numbers at low noise."""
+        self._sigmas = self.sampling.sigmas.to(self.device)
+        handle = self.unet.register_forward_hook(self._catch)
+        try:
+            with self.text_encoder.ready():
+                yield
+        finally:
+            handle.remove()
+            self._raw_output = None
+
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        return self.text_encoder.encode(captions).to(self.device)
+
+    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        sigmas = self._sigmas[timesteps].view(-1, *[1] * (latents.dim() - 1))
+        return self.sampling.noise_scaling(sigmas, noise.clone(), latents, False)  # it may write over the noise
+
+    def predict(self, noised: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        self.patcher.model.apply_model(
+            noised, self._sigmas[timesteps], c_crossattn=text, transformer_options=self._options.copy()
+        )
+        output, self._raw_output = self._raw_output, None
+        return output
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        return noise
+
+    def _catch(self, unet: nn.Module, inputs: tuple, output: Tensor) -> None:
+        self._raw_output = output
+
+
+def _plain_attention(chosen, *args, **kwargs) -> Tensor:
+    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+
+
+def _bases(sampling: nn.Module) -> str:
+    return ", ".join(base.__name__ for base in type(sampling).__bases__)

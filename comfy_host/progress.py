@@ -1,0 +1,84 @@
+"""Telling the person at the graph how a run goes, and hearing that they want it to stop."""
+
+import comfy.model_management
+import comfy.utils
+from server import PromptServer
+
+from ..trainer.metrics import StepRecord
+
+
+class Progress:
+    """The progress bar and text on one node, and the pack's events to the page that queued it."""
+
+    def __init__(self, node_id: str | None) -> None:
+        self.node_id = node_id
+        self._bar: comfy.utils.ProgressBar | None = None
+        self._total = 0
+
+    def phase(self, text: str, total: int = 0) -> None:
+        """Begins a phase with a bar of `total` ticks, or without a bar."""
+        stop_if_asked()
+        self._bar = comfy.utils.ProgressBar(total, node_id=self.node_id) if total else None
+        self._total = total
+        self._text = text
+        self._say(text)
+
+    def tick(self, done: int) -> None:
+        """`done` of the phase's total; raises the host's interrupt when somebody pressed cancel."""
+        stop_if_asked()
+        self._bar.update_absolute(done, self._total)
+        self._say(f"{self._text} {done}/{self._total}")
+
+    def step(self, record: StepRecord, steps: int) -> None:
+        """One training step; raises the host's interrupt when somebody pressed cancel."""
+        stop_if_asked()
+        seconds_left = record.seconds / record.step * (steps - record.step)
+        self._bar.update_absolute(record.step, steps)
+        event = {
+            "node": self.node_id,
+            "step": record.step,
+            "steps": steps,
+            "epoch": record.epoch,
+            "loss": record.loss,
+            "loss_average": record.loss_average,
+            "d": record.d,
+            "dlr_unet": record.dlr_unet,
+            "dlr_text_encoder": record.dlr_text_encoder,
+            "seconds_left": seconds_left,
+        }
+        _send("dadapt_lora.step", event)
+        rates = {"unet": record.dlr_unet, "te": record.dlr_text_encoder}
+        rates_text = " ".join(f"{part} {rate:.1e}" for part, rate in rates.items() if rate is not None)
+        self._show(
+            f"step {record.step}/{steps}, epoch {record.epoch}\nloss {record.loss_average:.4f}\nd·lr {rates_text}\n"
+            f"{_duration(seconds_left)} left"
+        )
+
+    def finished(self, text: str) -> None:
+        """The last text on the node."""
+        self._show(text)
+
+    def _say(self, text: str) -> None:
+        _send("dadapt_lora.phase", {"node": self.node_id, "text": text})
+        self._show(text)
+
+    def _show(self, text: str) -> None:
+        server = PromptServer.instance
+        if self.node_id is not None and hasattr(server, "send_progress_text"):
+            server.send_progress_text(text, self.node_id, server.client_id)
+
+
+def stop_if_asked() -> None:
+    """Raises the host's interrupt when somebody pressed cancel."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def _send(event: str, data: dict) -> None:
+    server = PromptServer.instance
+    server.send_sync(event, data, server.client_id)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

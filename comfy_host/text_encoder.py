@@ -1,0 +1,83 @@
+"""The host's CLIP as a differentiable function from captions to text embeddings."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class HostTextEncoder:
+    """Encodes captions with a host CLIP as its own CLIPTextEncode would: its chunks of 75 tokens, its CLIP Set Last Layer.
+
+    Without a trained part, each caption is encoded once and remembered.
+    """
+
+    def __init__(self, clip, trains: bool) -> None:
+        self.clip, self.trains = clip, trains
+        self._remembered: dict[str, Tensor] = {}
+
+    @property
+    def module(self) -> nn.Module:
+        return self.clip.cond_stage_model
+
+    @property
+    def clip_skip(self) -> int | None:
+        """What CLIP Set Last Layer asks for, as a positive number: 2 stops at the last but one layer."""
+        return None if self.clip.layer_idx is None else -self.clip.layer_idx
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Sets what the host sets before it encodes, and lets gradients through its in-place additions."""
+        self.module.reset_clip_options()
+        if self.clip.layer_idx is not None:
+            self.module.set_clip_options({"layer": self.clip.layer_idx})
+        norms = [m for m in self.module.modules() if isinstance(m, nn.LayerNorm)]
+        # the host's layers write `x += attention(norm(x))`, over the input that the norm's backward needs
+        handles = [norm.register_forward_pre_hook(_clone_input) for norm in norms] if self.trains else []
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self.module.reset_clip_options()
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Embeddings [batch, tokens, channels]; of captions with different numbers of chunks, the shorter are repeated."""
+        if self.trains:
+            return _same_length(self._encode(captions))
+        new = [caption for caption in dict.fromkeys(captions) if caption not in self._remembered]
+        if new:
+            with torch.no_grad():
+                self._remembered.update(zip(new, self._encode(new), strict=True))
+        return _same_length([self._remembered[caption] for caption in captions])
+
+    def _encode(self, captions: Sequence[str]) -> list[Tensor]:
+        """Embeddings [tokens, channels] of each caption, all chunks of all captions in one pass."""
+        tokens = [self.clip.tokenize(as_plain_prompt(caption)) for caption in captions]
+        names = tokens[0].keys()
+        joined = {name: [chunk for caption in tokens for chunk in caption[name]] for name in names}
+        embedding = self.module.encode_token_weights(joined)[0]  # [1, all tokens, channels]
+        chunks = [len(next(iter(caption.values()))) for caption in tokens]
+        width = embedding.shape[1] // sum(chunks)
+        return list(embedding[0].split([width * count for count in chunks]))
+
+
+def as_plain_prompt(caption: str) -> str:
+    """The caption written so that the host's prompt syntax takes it literally: `(tag)` would be weighed, `embedding:x` read from disk.
+
+    A parenthesis that is escaped already, as tag files have it, is the same as one that is not.
+    """
+    literal = caption.replace(r"\(", "(").replace(r"\)", ")").replace("embedding:", "embedding :")
+    return literal.replace("(", r"\(").replace(")", r"\)")
+
+
+def _clone_input(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (inputs[0].clone(), *inputs[1:])
+
+
+def _same_length(embeddings: Sequence[Tensor]) -> Tensor:
+    """Stacks [tokens, channels] of different lengths by repeating each up to their least common multiple, as the host does."""
+    length = math.lcm(*(embedding.shape[0] for embedding in embeddings))
+    return torch.stack([embedding.repeat(length // embedding.shape[0], 1) for embedding in embeddings])

@@ -1,0 +1,178 @@
+"""One run of Train: the host's MODEL, CLIP and VAE and a data set in; the LoRA and the run's report out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from ..trainer.adapter import LoraAdapter, attached, new_adapter
+from ..trainer.dataset import Dataset
+from ..trainer.latents import LatentPicture
+from ..trainer.loop import total_steps, train
+from ..trainer.lora_file import lora_tensors
+from ..trainer.metadata import training_metadata
+from ..trainer.metrics import StepRecord
+from ..trainer.objective import HeldoutGrid
+from ..trainer.precision import Precision, choose_precision
+from ..trainer.recipe import LoraConfig, OptimizerConfig, RunConfig
+from ..trainer.report import HeldoutLoss, Report
+from ..trainer.seeds import Generators
+from ..trainer.targets import Family
+from .folders import name_in_output
+from .layers import key_map, target_layers
+from .lora_model import LoraModel
+from .memory import load_together, trainable
+from .network import HostNetwork, family
+from .progress import Progress
+from .run_folder import RunFolder
+from .text_encoder import HostTextEncoder
+from .upstream import found_upstream
+from .vae import encode_pictures
+
+# What the backward pass of SD 1.5 keeps of one picture in 16 bit, for each latent pixel: about 3.5 GB at 64 x 64.
+ACTIVATION_BYTES = 850_000
+HELDOUT_SEED = 0  # one grid for all runs, so that their held-out losses can be compared
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Train was asked to do."""
+
+    dataset: Dataset
+    lora: LoraConfig
+    recipe: OptimizerConfig
+    run: RunConfig
+    base_model: str  # name of the checkpoint, for the LoRA's metadata
+
+
+def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraModel, Report]:
+    """Trains a LoRA on host MODEL and CLIP, which are left as they were found, also after an error or a cancel.
+
+    What was trained until an error or a cancel is in the run's folder.
+    """
+    chosen = family(model)
+    pictures, heldout = _encode(model, vae, job.dataset, progress)
+    text_encoder = HostTextEncoder(clip, trains=job.lora.train_text_encoder)
+    network = HostNetwork(model, text_encoder)
+    progress.phase("loading the model")
+    load_together([model, clip.patcher], _activation_memory(pictures, job.run.batch_size))
+    with trainable([model.model, text_encoder.module]), network.ready():
+        run = _Run(job, chosen, network, pictures, heldout, progress)
+        with attached(run.adapters), run.kept_on_disk():
+            return run.go()
+
+
+def _encode(model, vae, dataset: Dataset, progress: Progress) -> tuple[list[LatentPicture], list[LatentPicture]]:
+    """Latents of the training and of the held-out pictures."""
+    everything = [*dataset.pictures, *dataset.heldout]
+    progress.phase("encoding pictures", len(everything))
+    latents = encode_pictures(model, vae, dataset, everything, progress.tick)
+    return latents[: len(dataset.pictures)], latents[len(dataset.pictures) :]
+
+
+def _activation_memory(pictures: Sequence[LatentPicture], batch_size: int) -> int:
+    """Bytes that a training step needs beside the loaded models, roughly."""
+    largest = max(picture.latent.shape[-2] * picture.latent.shape[-1] for picture in pictures)
+    return ACTIVATION_BYTES * largest * batch_size
+
+
+class _Run:
+    """One run on modules that are loaded and ready."""
+
+    def __init__(
+        self,
+        job: Job,
+        chosen: Family,
+        network: HostNetwork,
+        pictures: list[LatentPicture],
+        heldout: list[LatentPicture],
+        progress: Progress,
+    ) -> None:
+        self.job, self.family, self.network, self.pictures, self.progress = job, chosen, network, pictures, progress
+        self.model, self.clip = network.patcher, network.text_encoder.clip
+        self.steps = total_steps(job.run, pictures)
+        self.precision = choose_precision(job.run.precision, network.weight_dtype, network.device)
+        self.adapters = self._new_adapters()
+        self.grid = HeldoutGrid.draw(heldout, network.timesteps, Generators(HELDOUT_SEED).heldout) if heldout else None
+        self.heldout: list[HeldoutLoss] = []
+        self.folder = RunFolder(job.dataset.name)
+        self.started = datetime.now(timezone.utc)
+
+    def go(self) -> tuple[LoraModel, Report]:
+        self._measure(step=0)
+        self.progress.phase("training", self.steps)
+        result = train(
+            self.network, self.pictures, self.adapters, self.job.recipe, self.job.run, self.precision, self._after_step
+        )
+        self._measure(step=self.steps)
+        folder = name_in_output(self.folder.path)
+        report = Report(result, self.folder.records, self.heldout, list(self._found()), list(self._warnings(result)), folder)
+        lora = self._lora()
+        self.folder.save(lora, {"ended": "finished", **report.summary()})
+        self.progress.finished(report.text)
+        return lora, report
+
+    @contextmanager
+    def kept_on_disk(self) -> Iterator[None]:
+        """Whatever ends the run inside, a cancel or an error, what was trained until then is saved first."""
+        try:
+            yield
+        except BaseException as reason:  # the host's interrupt is a BaseException in newer versions
+            if self.folder.records:
+                self.folder.save(self._lora(), {"ended": type(reason).__name__, "step": self.folder.records[-1].step, "reason": str(reason)})
+            self.folder.discard_if_empty()
+            raise
+
+    def _new_adapters(self) -> list[LoraAdapter]:
+        generator = Generators(self.job.run.seed).init
+        layers = target_layers(self.model, self.clip, self.family, self.job.lora.parts)
+        devices = {"unet": self.model.load_device, "text_encoder": self.clip.patcher.load_device}
+        return [
+            new_adapter(layer.name, layer.part, layer.module, self.job.lora.dim, generator, devices[layer.part])
+            for layer in layers
+        ]
+
+    def _measure(self, step: int) -> None:
+        if self.grid is not None:
+            self.progress.phase("measuring the held-out loss")
+            with self.precision.autocast():
+                self.heldout.append(HeldoutLoss(step, self.grid.loss(self.network)))
+
+    def _after_step(self, record: StepRecord) -> None:
+        self.folder.record(record)
+        self.progress.step(record, self.steps)
+
+    def _lora(self) -> LoraModel:
+        metadata = training_metadata(
+            family=self.family,
+            base_model=self.job.base_model,
+            clip_skip=self.network.text_encoder.clip_skip,
+            dataset=self.job.dataset,
+            latents=self.pictures,
+            lora=self.job.lora,
+            recipe=self.job.recipe,
+            run=self.job.run,
+            precision=str(self.precision),
+            steps=self.steps,
+            last=self.folder.records[-1] if self.folder.records else None,
+            started=self.started,
+        )
+        return LoraModel(lora_tensors(self.adapters), metadata, key_map(self.model, self.clip))
+
+    def _found(self) -> Iterator[str]:
+        """What the run found, and what it made of it."""
+        layers = {part: sum(adapter.part == part for adapter in self.adapters) for part in self.job.lora.parts}
+        names = {"unet": "UNet", "text_encoder": "text encoder"}
+        values = sum(adapter.down.numel() + adapter.up.numel() for adapter in self.adapters)
+        yield (
+            f"{self.family.name} in {str(self.network.weight_dtype).removeprefix('torch.')} on {self.network.device}, computed in "
+            f"{self.precision}; " + " and ".join(f"{count} {names[part]} layers" for part, count in layers.items())
+            + f" at dim {self.job.lora.dim}, {values / 1e6:.1f} million values"
+        )
+        yield from found_upstream(self.model, self.clip, self.network.text_encoder.clip_skip)
+
+    def _warnings(self, result) -> Iterator[str]:
+        if self.job.recipe.preset == "as published":
+            yield "the optimizer ran as published, without a safeguard; it often destroys the LoRA in its first 50 steps. Look at the curves."
+        if result.skipped_steps:
+            yield f"{result.skipped_steps} steps gave numbers that were not finite; they were left out and changed nothing"

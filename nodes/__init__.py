@@ -1,0 +1,1 @@
+"""The pack's nodes, one file each: a schema and a thin execute."""

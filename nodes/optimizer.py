@@ -1,0 +1,23 @@
+"""DAdapt Optimizer: the recipe."""
+
+from comfy_api.latest import io
+
+from ..trainer.recipe import OptimizerConfig
+from . import schema
+
+
+class OptimizerNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            node_id="DAdaptOptimizer",
+            display_name="DAdapt Optimizer (DAdapt LoRA)",
+            description="D-Adaptation Adam, which finds the learning rate by itself, with the settings of the 2023 guide.",
+            search_aliases=["d-adaptation", "dadaptation", "learning rate"],
+            inputs=schema.inputs_of(OptimizerConfig),
+            outputs=[schema.Optimizer.Output(display_name="OPTIMIZER")],
+        )
+
+    @classmethod
+    def execute(cls, **settings) -> io.NodeOutput:
+        return io.NodeOutput(OptimizerConfig(**settings))

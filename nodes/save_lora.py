@@ -1,0 +1,45 @@
+"""Save LoRA: a file that every tool loads."""
+
+from dataclasses import asdict
+
+from comfy_api.latest import io
+
+from ..comfy_host.saving import save_lora
+from ..trainer.lora_file import FILE_DTYPES
+from . import schema
+
+ADD_NUMBER, OVERWRITE = "add a number", "overwrite"
+
+
+class SaveLoRA(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            node_id="DAdaptSaveLoRA",
+            display_name="Save LoRA (DAdapt LoRA)",
+            description="Writes the LoRA into output/loras, where Load LoRA lists it at once, and checks it by loading it back.",
+            search_aliases=["export lora", "safetensors"],
+            inputs=[
+                schema.LoraModel.Input("lora", tooltip="From Train."),
+                io.String.Input("filename", default="my_lora", tooltip="Name of the file, without ending. 'styles/my_lora' makes a subfolder."),
+                io.Combo.Input(
+                    "dtype",
+                    options=list(FILE_DTYPES),
+                    default="fp16",
+                    tooltip="fp16 is what everybody shares: half the size of fp32, and no visible difference.",
+                ),
+                io.Combo.Input(
+                    "existing_file",
+                    options=[ADD_NUMBER, OVERWRITE],
+                    default=ADD_NUMBER,
+                    tooltip="What to do when there is a file of that name: my_lora_2, or write over it.",
+                ),
+            ],
+            outputs=[io.String.Output(display_name="lora_name", tooltip="The name under which Load LoRA lists the file.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, lora, filename, dtype, existing_file) -> io.NodeOutput:
+        saved = save_lora(lora, filename, dtype, overwrite=existing_file == OVERWRITE)
+        return io.NodeOutput(saved.name, ui={"dadapt_lora": [asdict(saved)], "text": (saved.text,)})

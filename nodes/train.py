@@ -1,0 +1,45 @@
+"""Train: trains the LoRA on the model that is in the graph."""
+
+from comfy_api.latest import io
+
+from ..comfy_host.lora_model import apply_lora
+from ..comfy_host.progress import Progress
+from ..comfy_host.training import Job, train_lora
+from ..comfy_host.upstream import checkpoint_name
+from ..trainer.recipe import RunConfig
+from . import schema
+
+
+class Train(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema.schema(
+            node_id="DAdaptTrain",
+            display_name="Train (DAdapt LoRA)",
+            description="Trains a LoRA on the connected model, on the device it is loaded on, and hands it straight to a KSampler.",
+            search_aliases=["lora training", "finetune"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model to train on, SD 1.5. LoRAs applied before this node are kept as part of it."),
+                io.Clip.Input("clip", tooltip="Its text encoder. CLIP Set Last Layer is honoured."),
+                io.Vae.Input("vae", tooltip="Its VAE, which encodes the pictures once, before training."),
+                schema.Dataset.Input("dataset", tooltip="From Load Dataset."),
+                schema.LoraConfig.Input("lora_config", tooltip="From LoRA Config."),
+                schema.Optimizer.Input("optimizer", tooltip="From DAdapt Optimizer."),
+                *schema.inputs_of(RunConfig),
+            ],
+            outputs=[
+                io.Model.Output(display_name="MODEL", tooltip="The model with the LoRA at strength 1, for a KSampler."),
+                io.Clip.Output(display_name="CLIP", tooltip="The text encoder with the LoRA at strength 1, for CLIP Text Encode."),
+                schema.LoraModel.Output(display_name="LORA_MODEL", tooltip="The LoRA itself, for Save LoRA or the host's Load LoRA Model."),
+                schema.Report.Output(display_name="REPORT", tooltip="What happened at each step; also for the host's Plot Loss Graph."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, model, clip, vae, dataset, lora_config, optimizer, **run) -> io.NodeOutput:
+        base_model = checkpoint_name(cls.hidden.prompt, cls.hidden.unique_id)
+        job = Job(dataset, lora_config, optimizer, RunConfig(**run), base_model)
+        lora, report = train_lora(model, clip, vae, job, Progress(cls.hidden.unique_id))
+        return io.NodeOutput(*apply_lora(model, clip, lora), lora, report, ui={"dadapt_report": [report.summary()]})

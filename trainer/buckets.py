@@ -1,0 +1,38 @@
+"""Aspect buckets: the picture sizes that one batch can share, all of about the same area."""
+
+import math
+from functools import cache
+
+from PIL import Image
+
+STEP = 64  # pixels; a UNet of the SD family halves its latents (8 pixels each) three times
+
+
+@cache
+def bucket_sizes(resolution: int) -> tuple[tuple[int, int], ...]:
+    """All (width, height) in multiples of 64 px, at most resolution^2 in area and 2:1 in shape, as large as they can be."""
+    sizes = set()
+    for width in range(STEP, 2 * resolution + 1, STEP):
+        height = min(resolution * resolution // width, 2 * width) // STEP * STEP
+        if height >= STEP and width <= 2 * height:
+            sizes |= {(width, height), (height, width)}
+    return tuple(sorted(sizes))
+
+
+def bucket_for(width: int, height: int, resolution: int) -> tuple[int, int]:
+    """The bucket nearest in shape to a picture of `width` x `height`; of equally near ones the largest."""
+    shape = math.log(width / height)
+    return min(
+        bucket_sizes(resolution),
+        key=lambda size: (abs(math.log(size[0] / size[1]) - shape), -size[0] * size[1]),
+    )
+
+
+def fit_to_bucket(picture: Image.Image, bucket: tuple[int, int]) -> Image.Image:
+    """Scales a picture to cover the bucket and cuts off what stands over, equally on both sides."""
+    scale = max(bucket[0] / picture.width, bucket[1] / picture.height)
+    size = (max(bucket[0], round(picture.width * scale)), max(bucket[1], round(picture.height * scale)))
+    if size != picture.size:
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    left, top = (size[0] - bucket[0]) // 2, (size[1] - bucket[1]) // 2
+    return picture.crop((left, top, left + bucket[0], top + bucket[1]))

@@ -1,0 +1,89 @@
+"""What a LoRA file says of how it was made: the established trainer's `ss_*` keys and the `modelspec.*` standard. All values strings."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from datetime import datetime, timezone
+
+from .dataset import Dataset
+from .latents import LatentPicture, batches_per_epoch
+from .metrics import StepRecord
+from .recipe import LoraConfig, OptimizerConfig, RunConfig
+from .schedule import warmup_steps
+from .targets import Family
+
+TITLE_KEYS = ("modelspec.title", "ss_output_name")  # set by whoever names the file
+
+
+def training_metadata(
+    family: Family,
+    base_model: str,
+    clip_skip: int | None,
+    dataset: Dataset,
+    latents: list[LatentPicture],
+    lora: LoraConfig,
+    recipe: OptimizerConfig,
+    run: RunConfig,
+    precision: str,
+    steps: int,
+    last: StepRecord | None,
+    started: datetime,
+) -> dict[str, str]:
+    """Metadata of a LoRA after `last`, the record of its last step. No paths: names only."""
+    resolved, resolution = recipe.resolved(), dataset.config.resolution
+    finished = datetime.now(timezone.utc)
+    values = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"{family.architecture}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.prediction_type": "epsilon",
+        "modelspec.resolution": f"{resolution}x{resolution}",
+        "modelspec.date": finished.isoformat(timespec="seconds"),
+        "modelspec.trigger_phrase": dataset.config.trigger_word,
+        "ss_base_model_version": family.base_version,
+        "ss_sd_model_name": base_model,
+        "ss_v2": False,
+        "ss_clip_skip": clip_skip,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": lora.dim,
+        "ss_network_alpha": float(lora.dim),
+        "ss_optimizer": f"dadaptation.DAdaptAdam(decouple={resolved.decouple},weight_decay={resolved.weight_decay})",
+        "ss_dadapt_recipe": json.dumps(asdict(resolved)),
+        "ss_learning_rate": recipe.learning_rate,
+        "ss_unet_lr": recipe.learning_rate * recipe.unet if lora.train_unet else None,
+        "ss_text_encoder_lr": recipe.learning_rate * recipe.text_encoder if lora.train_text_encoder else None,
+        "ss_lr_scheduler": "constant_with_warmup",
+        "ss_lr_warmup_steps": warmup_steps(steps, recipe.warmup_percent),
+        "ss_max_train_steps": steps,
+        "ss_steps": last.step if last else 0,
+        "ss_epoch": last.epoch if last else 0,
+        "ss_num_train_images": dataset.pictures_per_epoch,
+        "ss_num_reg_images": 0,
+        "ss_num_batches_per_epoch": batches_per_epoch(latents, run.batch_size),
+        "ss_total_batch_size": run.batch_size,
+        "ss_resolution": f"({resolution}, {resolution})",
+        "ss_enable_bucket": True,
+        "ss_seed": run.seed,
+        "ss_mixed_precision": "no" if precision == "fp32" else precision,
+        "ss_dataset_dirs": json.dumps(_folders(dataset)),
+        "ss_tag_frequency": json.dumps({dataset.name: _tag_counts(dataset)}),
+        "ss_training_started_at": started.timestamp(),
+        "ss_training_finished_at": finished.timestamp(),
+        "ss_dadapt_d": last.d if last else recipe.d0,
+    }
+    return {key: str(value) for key, value in values.items() if value is not None}
+
+
+def titled(metadata: dict[str, str], title: str) -> dict[str, str]:
+    """The metadata of a file with this title."""
+    return {**metadata, **dict.fromkeys(TITLE_KEYS, title)}
+
+
+def _folders(dataset: Dataset) -> dict[str, dict[str, int]]:
+    counts = Counter((picture.path.parent.name, picture.repeats) for picture in dataset.pictures)
+    return {name: {"n_repeats": repeats, "img_count": count} for (name, repeats), count in counts.items()}
+
+
+def _tag_counts(dataset: Dataset) -> dict[str, int]:
+    tags = (tag.strip() for picture in dataset.pictures for tag in picture.caption.split(","))
+    return dict(Counter(tag for tag in tags if tag))

@@ -1,0 +1,75 @@
+"""What is minimised: how well the network predicts the noise in a noised latent (Ho et al. 2020, arXiv 2006.11239, eq. 14)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .latents import LatentPicture
+
+
+class Network(Protocol):
+    """A diffusion model as the training loop sees it."""
+
+    timesteps: int  # number of noise levels, 1000 for SD 1.5
+    device: torch.device  # where latents are wanted
+
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        """Text embeddings [batch, tokens, channels], with a gradient where the text encoder trains."""
+
+    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Latents [batch, channels, height, width] with noise at the level of `timesteps` [batch], int64."""
+
+    def predict(self, noised: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        """The raw output of the network, in the shape of `noised`."""
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the raw output should be: the noise itself for a network that predicts noise."""
+
+
+def losses(network: Network, latents: Tensor, captions: Sequence[str], noise: Tensor, timesteps: Tensor) -> Tensor:
+    """Mean squared error of each picture's prediction, [batch], fp32."""
+    text = network.encode_text(captions)
+    predicted = network.predict(network.noised(latents, noise, timesteps), timesteps, text)
+    target = network.target(latents, noise, timesteps)
+    return F.mse_loss(predicted.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class HeldoutGrid:
+    """Held-out pictures with fixed noises and timesteps, so that two measurements differ by the LoRA alone."""
+
+    pictures: tuple[LatentPicture, ...]
+    noises: tuple[Tensor, ...]  # [channels, height, width] each
+    timesteps: tuple[int, ...]
+
+    @classmethod
+    def draw(cls, pictures: Sequence[LatentPicture], timesteps: int, generator: torch.Generator, levels: int = 2) -> "HeldoutGrid":
+        """`levels` samples of each picture; together the samples cover the timesteps evenly, in the middles of equal intervals."""
+        repeated = [picture for picture in pictures for _ in range(levels)]
+        count = len(repeated)
+        order = torch.randperm(count, generator=generator).tolist()
+        noises = tuple(torch.randn(picture.latent.shape, generator=generator) for picture in repeated)
+        return cls(tuple(repeated), noises, tuple(int((place + 0.5) / count * timesteps) for place in order))
+
+    @torch.no_grad()
+    def loss(self, network: Network, batch_size: int = 8) -> float:
+        """Mean loss over the grid."""
+        total = 0.0
+        for start in range(0, len(self.pictures), batch_size):
+            total += self._losses(network, slice(start, start + batch_size))
+        return total / len(self.pictures)
+
+    def _losses(self, network: Network, part: slice) -> float:
+        """Sum of the losses of one batch; a batch of mixed sizes goes picture by picture."""
+        pictures, device = self.pictures[part], network.device
+        noises, timesteps = self.noises[part], torch.tensor(self.timesteps[part], device=device)
+        if len({picture.latent.shape for picture in pictures}) > 1:
+            places = range(part.start, part.start + len(pictures))
+            return sum(self._losses(network, slice(place, place + 1)) for place in places)
+        latents = torch.stack([picture.latent for picture in pictures]).to(device)
+        captions = [picture.caption for picture in pictures]
+        return losses(network, latents, captions, torch.stack(noises).to(device), timesteps).sum().item()

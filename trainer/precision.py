@@ -1,0 +1,71 @@
+"""In what the network computes while it trains, and how small gradients survive it."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class LossScale:
+    """Multiplies an fp16 run's loss so that its small gradients do not vanish below 6e-8 (Micikevicius et al. 2018, arXiv 1710.03740).
+
+    The scale is a power of two; it halves after a step that overflowed and doubles after `patience` good ones.
+    """
+
+    value: float = 2.0**14
+    patience: int = 500
+    most: float = 2.0**20
+    _good: int = field(default=0, repr=False)
+
+    def after_step(self, finite: bool) -> None:
+        if not finite:
+            self.value, self._good = max(1.0, self.value / 2), 0
+        elif self.value < self.most:
+            self._good += 1
+            if self._good == self.patience:
+                self.value, self._good = self.value * 2, 0
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The compute dtype of one run."""
+
+    dtype: torch.dtype
+    device: torch.device
+
+    def autocast(self) -> AbstractContextManager:
+        """The network runs inside this; fp32 needs nothing."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def loss_scale(self) -> LossScale:
+        """1 and fixed but for fp16."""
+        return LossScale() if self.dtype == torch.float16 else LossScale(value=1.0, most=1.0)
+
+    def __str__(self) -> str:
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+
+
+def choose_precision(choice: str, weights: torch.dtype, device: torch.device) -> Precision:
+    """`choice` as a person sets it; "auto" follows the weights' dtype, and takes bf16 for others where it is fast."""
+    if choice != "auto":
+        return Precision(DTYPES[choice], device)
+    if device.type == "cpu":
+        return Precision(torch.bfloat16 if _fast_bf16_on_cpu() else torch.float32, device)
+    if weights in (torch.float16, torch.bfloat16):
+        return Precision(weights, device)
+    return Precision(torch.bfloat16, device)
+
+
+def _fast_bf16_on_cpu() -> bool:
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # torch has no public question for it
+
+
+def gradient_norm(gradients: list[Tensor]) -> Tensor:
+    """L2 norm over all gradients as a 0-d tensor; not finite if and only if some gradient is not."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
