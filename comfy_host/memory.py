@@ -14,6 +14,17 @@ from torch import Tensor, nn
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # integer types that stand in for a float type dlpack does not know
 
 
+def without_dynamic_loading(model, clip) -> tuple:
+    """MODEL and CLIP whose weights stay where they are loaded. Newer hosts on NVIDIA stream them in at each use, out of a hook's reach."""
+    is_dynamic = getattr(model, "is_dynamic", None)
+    if is_dynamic is not None and is_dynamic():
+        model = model.clone(disable_dynamic=True)
+    is_dynamic = getattr(clip.patcher, "is_dynamic", None)
+    if is_dynamic is not None and is_dynamic():
+        clip = clip.clone(disable_dynamic=True)
+    return model, clip
+
+
 def load_together(patchers: Iterable, memory: int) -> None:
     """Loads the host's model patchers on their devices, with their LoRAs applied, and keeps `memory` bytes free beside them."""
     comfy.model_management.load_models_gpu(list(patchers), memory_required=memory)
@@ -23,11 +34,20 @@ def load_together(patchers: Iterable, memory: int) -> None:
 def trainable(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Autograd works through the modules inside the block. Load them before: each load replaces their parameters."""
     with ExitStack() as undo, torch.inference_mode(False), torch.enable_grad():
+        _tell_host_of_training(undo)
         for module in modules:
             for owner in module.modules():
                 _replace_all(owner._parameters, _as_parameter, undo)
                 _replace_all(owner._buffers, _as_normal, undo)
         yield
+
+
+def _tell_host_of_training(undo: ExitStack) -> None:
+    """Newer hosts then take operations that have a gradient, in place of their fused ones."""
+    management = comfy.model_management
+    if hasattr(management, "in_training"):
+        undo.callback(setattr, management, "in_training", management.in_training)
+        management.in_training = True
 
 
 def _replace_all(slots: dict[str, Tensor | None], make, undo: ExitStack) -> None:

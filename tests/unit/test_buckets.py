@@ -1,0 +1,44 @@
+"""Aspect buckets."""
+
+import pytest
+from comfyui_dadapt_lora.trainer.buckets import STEP, bucket_for, bucket_sizes, fit_to_bucket
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageChops, ImageOps
+
+
+@given(resolution=st.integers(1, 32).map(lambda n: n * STEP))
+def test_buckets_are_multiples_of_the_step_and_never_larger_than_the_resolution_allows(resolution):
+    sizes = bucket_sizes(resolution)
+    assert (resolution, resolution) in sizes
+    for width, height in sizes:
+        assert width % STEP == height % STEP == 0
+        assert width * height <= resolution**2
+        assert max(width, height) <= 2 * min(width, height)
+
+
+@given(width=st.integers(1, 5000), height=st.integers(1, 5000))
+def test_turning_a_picture_turns_its_bucket(width, height):
+    assert bucket_for(width, height, 512) == bucket_for(height, width, 512)[::-1]
+
+
+@pytest.mark.parametrize(
+    "size, expected", [((512, 512), (512, 512)), ((4000, 3000), (576, 448)), ((1000, 5000), (320, 640)), ((100, 100), (512, 512))]
+)
+def test_known_pictures_at_512(size, expected):
+    assert bucket_for(*size, 512) == expected
+
+
+@given(width=st.integers(1, 700), height=st.integers(1, 700))
+def test_a_fitted_picture_has_the_buckets_size(width, height):
+    bucket = bucket_for(width, height, 128)
+    assert fit_to_bucket(Image.new("RGB", (width, height)), bucket).size == bucket
+
+
+def test_what_stands_over_is_cut_equally_on_both_sides():
+    """A stripe in the middle of a wide picture stays in the middle: its mirror image is the same."""
+    picture = Image.new("RGB", (300, 100), "white")
+    picture.paste("red", (140, 0, 160, 100))
+    fitted = fit_to_bucket(picture, (64, 64))
+    assert fitted.getpixel((32, 32)) == (255, 0, 0)
+    assert ImageChops.difference(fitted, ImageOps.mirror(fitted)).getextrema() == ((0, 0),) * 3

@@ -1,0 +1,152 @@
+"""What a folder of pictures gives, and what is said of its faults."""
+
+import os
+
+import pytest
+from comfyui_dadapt_lora.trainer.contact_sheet import contact_sheet
+from comfyui_dadapt_lora.trainer.dataset import fingerprint, read_dataset, with_trigger
+from comfyui_dadapt_lora.trainer.errors import DatasetError
+from comfyui_dadapt_lora.trainer.recipe import DatasetConfig
+from PIL import Image
+
+SMALL = DatasetConfig(resolution=128)
+
+
+def add_picture(folder, name, caption=None, size=(128, 128), mode="RGB", colour="red"):
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(folder / name)
+    if caption is not None:
+        (folder / name).with_suffix(".txt").write_text(caption, encoding="utf-8")
+
+
+def test_subfolders_repeat_by_their_number_and_others_are_named(tmp_path):
+    add_picture(tmp_path, "a.png", "a")
+    add_picture(tmp_path / "3_b", "b.jpg", "b")
+    add_picture(tmp_path / "10_c", "c.webp", "c")
+    add_picture(tmp_path / "raw", "d.png", "d")
+    dataset = read_dataset(tmp_path, SMALL)
+    assert {picture.path.name: picture.repeats for picture in dataset.pictures} == {"a.png": 1, "b.jpg": 3, "c.webp": 10}
+    assert dataset.pictures_per_epoch == 14
+    assert "raw" in dataset.report and "rename as '1_name'" in dataset.report
+
+
+def test_a_folder_that_is_chosen_itself_repeats_by_its_own_number(tmp_path):
+    add_picture(tmp_path / "4_fluent3d", "a.png", "a")
+    assert read_dataset(tmp_path / "4_fluent3d", SMALL).pictures[0].repeats == 4
+
+
+@pytest.mark.parametrize(
+    "trigger, caption, expected",
+    [
+        ("fluent3d", "red apple", "fluent3d, red apple"),
+        ("fluent3d", "a fluent3d apple", "a fluent3d apple"),
+        ("", "red apple", "red apple"),
+        ("fluent3d", "", "fluent3d"),
+        (" fluent3d ", " red apple\n", "fluent3d, red apple"),
+        ("", "", ""),
+    ],
+)
+def test_trigger_word_stands_before_the_caption_once(trigger, caption, expected):
+    assert with_trigger(trigger, caption) == expected
+
+
+def test_missing_captions_are_reported_and_trained_with_the_trigger_word(tmp_path):
+    add_picture(tmp_path, "a.png")
+    add_picture(tmp_path, "b.png", "b")
+    dataset = read_dataset(tmp_path, DatasetConfig(resolution=128, trigger_word="trig"))
+    assert [picture.caption for picture in dataset.pictures] == ["trig", "trig, b"]
+    assert "without a caption: 1" in dataset.report and "a.png" in dataset.report
+
+
+def test_broken_pictures_stop_with_all_their_names_or_are_skipped_and_reported(tmp_path):
+    add_picture(tmp_path, "good.png", "good")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("not a picture")
+    whole = tmp_path / "cut.png"
+    Image.effect_noise((64, 64), 50).save(whole)
+    whole.write_bytes(whole.read_bytes()[:500])  # opens, and breaks off while it is decoded
+    with pytest.raises(DatasetError) as error:
+        read_dataset(tmp_path, SMALL)
+    for name in ("empty.png", "text.jpg", "cut.png", "'skip'"):
+        assert name in str(error.value)
+    dataset = read_dataset(tmp_path, DatasetConfig(resolution=128, broken_pictures="skip"))
+    assert [picture.path.name for picture in dataset.pictures] == ["good.png"]
+    assert "broken and skipped: 3" in dataset.report
+
+
+def test_a_caption_that_is_not_utf8_is_named(tmp_path):
+    add_picture(tmp_path, "a.png")
+    (tmp_path / "a.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"a\.txt: not UTF-8"):
+        read_dataset(tmp_path, SMALL)
+
+
+def test_an_empty_folder_says_what_was_expected(tmp_path):
+    with pytest.raises(DatasetError, match=r"no pictures.*\.png"):
+        read_dataset(tmp_path, SMALL)
+
+
+def test_a_folder_with_pictures_only_in_unread_subfolders_names_them(tmp_path):
+    add_picture(tmp_path / "raw", "a.png")
+    with pytest.raises(DatasetError, match="raw.*1_name"):
+        read_dataset(tmp_path, SMALL)
+
+
+def test_held_out_share_is_the_same_each_time_and_stays_when_a_picture_is_added(tmp_path):
+    for number in range(20):
+        add_picture(tmp_path, f"{number}.png", "x")
+    config = DatasetConfig(resolution=128, heldout_share=0.2)
+    first, again = read_dataset(tmp_path, config), read_dataset(tmp_path, config)
+    names = {picture.path.name for picture in first.heldout}
+    assert len(names) == 4 and len(first.pictures) == 16
+    assert names == {picture.path.name for picture in again.heldout}
+    assert not names & {picture.path.name for picture in first.pictures}
+    add_picture(tmp_path, "new.png", "x")
+    assert len(names - {picture.path.name for picture in read_dataset(tmp_path, config).heldout}) <= 1
+
+
+def test_held_out_share_and_folder_together_are_refused(tmp_path):
+    add_picture(tmp_path / "a", "a.png")
+    add_picture(tmp_path / "b", "b.png")
+    with pytest.raises(DatasetError, match="Keep one"):
+        read_dataset(tmp_path / "a", DatasetConfig(resolution=128, heldout_share=0.1), tmp_path / "b")
+
+
+def test_transparent_pictures_lie_on_white_and_turned_ones_stand_upright(tmp_path):
+    Image.new("RGBA", (128, 128), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    turned = Image.new("RGB", (64, 128), "blue")
+    exif = turned.getexif()
+    exif[0x0112] = 6  # "rotate by 90 degrees to view"
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    clear, turned = read_dataset(tmp_path, SMALL).pictures
+    assert clear.thumbnail.getpixel((5, 5)) == (255, 255, 255)
+    assert turned.size == (128, 64)
+
+
+def test_fingerprint_changes_with_a_picture_a_caption_or_a_setting_and_with_nothing_else(tmp_path):
+    add_picture(tmp_path, "a.png", "a")
+    add_picture(tmp_path, "b.png", "b")
+    (tmp_path / "notes.md").write_text("x")
+    first = fingerprint(tmp_path, SMALL)
+    os.utime(tmp_path / "a.png", (1, 1))
+    (tmp_path / "notes.md").write_text("y")
+    assert fingerprint(tmp_path, SMALL) == first
+
+    seen = {first}
+    (tmp_path / "a.txt").write_text("another")
+    seen.add(fingerprint(tmp_path, SMALL))
+    add_picture(tmp_path, "a.png", colour="green")
+    seen.add(fingerprint(tmp_path, SMALL))
+    (tmp_path / "b.txt").unlink()
+    seen.add(fingerprint(tmp_path, SMALL))
+    seen.add(fingerprint(tmp_path, DatasetConfig(resolution=192)))
+    assert len(seen) == 5
+
+
+def test_contact_sheet_shows_every_picture_of_a_small_data_set(tmp_path):
+    colours = ["red", "green", "blue"]
+    for colour in colours:
+        add_picture(tmp_path, f"{colour}.png", colour, colour=colour)
+    sheet = contact_sheet(read_dataset(tmp_path, SMALL))
+    found = {colour for _, colour in sheet.getcolors(maxcolors=100_000)}
+    assert {(255, 0, 0), (0, 128, 0), (0, 0, 255)} <= found

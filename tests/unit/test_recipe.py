@@ -1,0 +1,65 @@
+"""Settings: the recipe's defaults, and what is refused with a reason."""
+
+import pytest
+from comfyui_dadapt_lora.trainer.errors import SettingError
+from comfyui_dadapt_lora.trainer.recipe import DatasetConfig, LoraConfig, OptimizerConfig, RunConfig
+from comfyui_dadapt_lora.trainer.schedule import constant_with_warmup, warmup_steps
+from comfyui_dadapt_lora.trainer.settings import limits_of
+
+
+def test_defaults_are_the_guides():
+    recipe = OptimizerConfig()
+    assert (recipe.learning_rate, recipe.unet, recipe.text_encoder) == (1.0, 1.0, 0.5)
+    assert (recipe.warmup_percent, recipe.schedule) == (10.0, "constant")
+    assert (recipe.decouple, recipe.weight_decay, recipe.beta1, recipe.beta2) == (True, 0.02, 0.9, 0.999)
+    assert LoraConfig().dim == 16
+
+
+def test_as_published_has_no_safeguard_whatever_the_fields_say():
+    published = OptimizerConfig(preset="as published", bias_correction=True, growth_rate=1.02).resolved()
+    assert (published.bias_correction, published.growth_rate) == (False, 0.0)
+
+
+@pytest.mark.parametrize("alpha", [8, 1, 0, "8", 15.9, None])
+def test_another_alpha_is_refused_with_the_reason(alpha):
+    with pytest.raises(SettingError, match=r"alpha: expected 'same as dim' \(here 16\).*overshoots"):
+        LoraConfig(dim=16, alpha=alpha)
+
+
+@pytest.mark.parametrize("alpha", ["same as dim", 16, 16.0])
+def test_alpha_that_is_dim_is_accepted(alpha):
+    LoraConfig(dim=16, alpha=alpha)
+
+
+@pytest.mark.parametrize(
+    "settings, reason",
+    [
+        (lambda: LoraConfig(dim=0), "dim: expected at least 1, got 0"),
+        (lambda: LoraConfig(dim=10_000), "dim: expected at most 512"),
+        (lambda: LoraConfig(train_unet=False, train_text_encoder=False), "Nothing to train"),
+        (lambda: OptimizerConfig(learning_rate=float("nan")), "learning rate: expected a number"),
+        (lambda: OptimizerConfig(preset="prodigy"), "preset: expected one of 'guide 2023', 'as published'"),
+        (lambda: OptimizerConfig(decouple=False), "decouple on, or weight decay 0"),
+        (lambda: OptimizerConfig(growth_rate=0.5), "d cannot shrink"),
+        (lambda: RunConfig(duration=0), "duration: expected at least 1"),
+        (lambda: RunConfig(duration_unit="hours"), "duration unit: expected one of 'steps', 'epochs'"),
+        (lambda: DatasetConfig(heldout_share=0.9), "heldout share: expected at most 0.5"),
+        (lambda: DatasetConfig(resolution=100_000), "resolution: expected at most 2048"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_words(settings, reason):
+    with pytest.raises(SettingError, match=reason):
+        settings()
+
+
+@pytest.mark.parametrize("settings", [DatasetConfig, LoraConfig, OptimizerConfig, RunConfig])
+def test_every_setting_says_what_it_does(settings):
+    for name, (_, limits) in limits_of(settings).items():
+        assert len(limits.help) > 30, name
+
+
+def test_warmup_rises_evenly_to_full_and_never_starts_at_zero():
+    assert warmup_steps(200, 10.0) == 20
+    factors = [constant_with_warmup(step, 4) for step in range(6)]
+    assert factors == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert constant_with_warmup(0, 0) == 1.0

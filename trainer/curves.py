@@ -1,0 +1,88 @@
+"""The curves of a run as one picture: loss and held-out loss above, d·lr of both parts below."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+DOTS_PER_INCH = 100
+LINE_COLOURS = {"dlr_unet": ("UNet", "#1f77b4"), "dlr_text_encoder": ("text encoder", "#d95f02")}
+HELDOUT_COLOUR, AVERAGE_COLOUR, LOSS_COLOUR = "#2a9d4a", "#333333", "#c8c8c8"
+
+
+def draw_curves(records: Sequence[Mapping[str, Any]], heldout: Sequence[tuple[int, float]], size: tuple[int, int]):
+    """A PIL.Image of `size` (width, height) in pixels.
+
+    records: one a step, with "step", "loss" (None: skipped step), "loss_average", "dlr_unet" and "dlr_text_encoder"
+        (None: that part does not train), as in steps.jsonl.
+    heldout: (step, loss) pairs; step 0 is the untouched model; may be empty.
+
+    Draws on a Figure of its own: pyplot's state, which belongs to whoever uses pyplot, is not touched.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and most runs never draw
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    figure = Figure(figsize=(size[0] / DOTS_PER_INCH, size[1] / DOTS_PER_INCH), dpi=DOTS_PER_INCH, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    loss_axes, rate_axes = figure.subplots(2, 1, sharex=True)
+    _draw_losses(loss_axes, records, heldout)
+    _draw_rates(rate_axes, records)
+    rate_axes.set_xlabel("step")
+    canvas.draw()
+    return Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")
+
+
+def _draw_losses(axes, records: Sequence[Mapping[str, Any]], heldout: Sequence[tuple[int, float]]) -> None:
+    steps = _column(records, "step")
+    losses = _column(records, "loss")
+    averages = _column(records, "loss_average")
+    axes.plot(steps, losses, ".", color=LOSS_COLOUR, markersize=4, label="loss of a step")
+    axes.plot(steps, averages, color=AVERAGE_COLOUR, label="loss, averaged")
+    if heldout:
+        axes.plot(*zip(*heldout, strict=True), "o--", color=HELDOUT_COLOUR, label="held-out loss")
+        _write_value(axes, heldout[0], "left")
+        _write_value(axes, heldout[-1], "right")
+    axes.set_ylim(0, _upper_limit(losses, [*averages, *(loss for _, loss in heldout)]))
+    axes.set_ylabel("loss")
+    _finish(axes)
+
+
+def _write_value(axes, point: tuple[int, float], alignment: str) -> None:
+    axes.annotate(
+        f"{point[1]:.4f}",
+        point,
+        xytext=(0, 9),
+        textcoords="offset points",
+        horizontalalignment=alignment,
+        color=HELDOUT_COLOUR,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+    )
+
+
+def _draw_rates(axes, records: Sequence[Mapping[str, Any]]) -> None:
+    steps = _column(records, "step")
+    for key, (label, colour) in LINE_COLOURS.items():
+        rates = _column(records, key)
+        if any(rate > 0 for rate in rates):  # a part that does not train is nan throughout
+            axes.plot(steps, rates, color=colour, label=f"d·lr, {label}")
+    axes.set_yscale("log")
+    axes.set_ylabel("d·lr")
+    _finish(axes)
+
+
+def _finish(axes) -> None:
+    axes.grid(alpha=0.3, which="major")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", frameon=False, fontsize="small")
+
+
+def _column(records: Iterable[Mapping[str, Any]], key: str) -> list[float]:
+    """The values of one key, nan for None: matplotlib leaves a gap there."""
+    return [float("nan") if record[key] is None else record[key] for record in records]
+
+
+def _upper_limit(losses: Iterable[float], always_shown: Iterable[float]) -> float:
+    """Leaves the top twentieth of the single losses out of sight: rare timesteps would flatten everything else."""
+    ordered = sorted(loss for loss in losses if loss == loss)  # nan is not itself
+    shown = [loss for loss in always_shown if loss == loss]
+    shown += ordered[len(ordered) * 19 // 20 - 1 :][:1]
+    return 1.1 * max(shown, default=1.0)
