@@ -47,9 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True)
 
     def add(name: str, help_text: str, *, hosted: bool = True) -> argparse.ArgumentParser:
-        command = subparsers.add_parser(
-            name, help=help_text, description=help_text, epilog=PLATFORMS, allow_abbrev=False
-        )
+        command = subparsers.add_parser(name, help=help_text, description=help_text, epilog=PLATFORMS, allow_abbrev=False)
         command.set_defaults(run=getattr(commands, name))
         if hosted:
             _add_host_options(command)
@@ -70,19 +68,13 @@ def _add_host_options(command: argparse.ArgumentParser) -> None:
         help="use this ComfyUI. What requirements.txt names and it lacks is installed into its Python, nothing else; "
         "its models, input, output, user and database folders are not used",
     )
-    command.add_argument(
-        "--python", type=Path, metavar="PATH", help="the Python that runs that ComfyUI, where it is not found beside it"
-    )
+    command.add_argument("--python", type=Path, metavar="PATH", help="the Python that runs that ComfyUI, where it is not found beside it")
 
 
 def _add_demo_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--steps", type=_positive, metavar="N", help="default: as the example workflow says")
-    command.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where torch sees it"
-    )
-    command.add_argument(
-        "--output", type=Path, default=CHECKOUT / "demo_output", metavar="DIR", help="default: demo_output"
-    )
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where torch sees it")
+    command.add_argument("--output", type=Path, default=CHECKOUT / "demo_output", metavar="DIR", help="default: demo_output")
 
 
 def _positive(text: str) -> int:

@@ -27,6 +27,15 @@ def family(model) -> Family:
     return chosen
 
 
+def computing_in(model, dtype: torch.dtype):
+    """A MODEL that computes in fp32 where its weights have fewer bits: autocast, which does the rest, only ever goes down."""
+    if dtype != torch.float32 or model.model.get_dtype() == torch.float32:
+        return model
+    model = model.clone()
+    model.set_model_compute_dtype(torch.float32)
+    return model
+
+
 class HostNetwork:
     """A host MODEL and CLIP as a `trainer.objective.Network`. Use it inside `ready`, after both are loaded."""
 

@@ -49,10 +49,8 @@ class Progress:
         _send("dadapt_lora.step", event)
         rates = {"unet": record.dlr_unet, "te": record.dlr_text_encoder}
         rates_text = " ".join(f"{part} {rate:.1e}" for part, rate in rates.items() if rate is not None)
-        self._show(
-            f"step {record.step}/{steps}, epoch {record.epoch}\nloss {record.loss_average:.4f}\nd·lr {rates_text}\n"
-            f"{_duration(seconds_left)} left"
-        )
+        loss = "not finite" if record.loss_average is None else f"{record.loss_average:.4f}"
+        self._show(f"step {record.step}/{steps}, epoch {record.epoch}\nloss {loss}\nd·lr {rates_text}\n{_duration(seconds_left)} left")
 
     def finished(self, text: str) -> None:
         """The last text on the node."""

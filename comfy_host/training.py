@@ -13,7 +13,7 @@ from ..trainer.lora_file import lora_tensors
 from ..trainer.metadata import training_metadata
 from ..trainer.metrics import StepRecord
 from ..trainer.objective import HeldoutGrid
-from ..trainer.precision import choose_precision
+from ..trainer.precision import Precision, choose_precision
 from ..trainer.recipe import LoraConfig, OptimizerConfig, RunConfig
 from ..trainer.report import HeldoutLoss, Report
 from ..trainer.seeds import Generators
@@ -22,7 +22,7 @@ from .folders import name_in_output
 from .layers import key_map, target_layers
 from .lora_model import LoraModel
 from .memory import load_together, trainable, without_dynamic_loading
-from .network import HostNetwork, family
+from .network import HostNetwork, computing_in, family
 from .progress import Progress
 from .run_folder import RunFolder
 from .text_encoder import HostTextEncoder
@@ -51,14 +51,15 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
     What was trained until an error or a cancel is in the run's folder.
     """
     chosen = family(model)
-    model, clip = without_dynamic_loading(model, clip)
+    precision = choose_precision(job.run.precision, model.model.get_dtype(), model.load_device)
+    model, clip = without_dynamic_loading(computing_in(model, precision.dtype), clip)
     pictures, heldout = _encode(model, vae, job.dataset, progress)
     text_encoder = HostTextEncoder(clip, trains=job.lora.train_text_encoder)
     network = HostNetwork(model, text_encoder)
     progress.phase("loading the model")
     load_together([model, clip.patcher], _activation_memory(pictures, job.run.batch_size))
     with trainable([model.model, text_encoder.module]), network.ready():
-        run = _Run(job, chosen, network, pictures, heldout, progress)
+        run = _Run(job, chosen, network, precision, pictures, heldout, progress)
         with attached(run.adapters), run.kept_on_disk():
             return run.go()
 
@@ -85,16 +86,17 @@ class _Run:
         job: Job,
         chosen: Family,
         network: HostNetwork,
+        precision: Precision,
         pictures: list[LatentPicture],
         heldout: list[LatentPicture],
         progress: Progress,
     ) -> None:
-        self.job, self.family, self.network, self.pictures, self.progress = job, chosen, network, pictures, progress
+        self.job, self.family, self.network, self.precision = job, chosen, network, precision
+        self.pictures, self.progress = pictures, progress
         self.model, self.clip = network.patcher, network.text_encoder.clip
         self.steps = total_steps(job.run, pictures)
-        self.precision = choose_precision(job.run.precision, network.weight_dtype, network.device)
         self.adapters = self._new_adapters()
-        self.grid = HeldoutGrid.draw(heldout, network.timesteps, Generators(HELDOUT_SEED).heldout) if heldout else None
+        self.grid = HeldoutGrid.draw(heldout, network.timesteps, Generators.seeded(HELDOUT_SEED).heldout) if heldout else None
         self.heldout: list[HeldoutLoss] = []
         self.folder = RunFolder(job.dataset.name)
         self.started = datetime.now(timezone.utc)
@@ -120,12 +122,13 @@ class _Run:
             yield
         except BaseException as reason:  # the host's interrupt is a BaseException in newer versions
             if self.folder.records:
-                self.folder.save(self._lora(), {"ended": type(reason).__name__, "step": self.folder.records[-1].step, "reason": str(reason)})
+                step = self.folder.records[-1].step
+                self.folder.save(self._lora(), {"ended": type(reason).__name__, "step": step, "reason": str(reason)})
             self.folder.discard_if_empty()
             raise
 
     def _new_adapters(self) -> list[LoraAdapter]:
-        generator = Generators(self.job.run.seed).init
+        generator = Generators.seeded(self.job.run.seed).init
         layers = target_layers(self.model, self.clip, self.family, self.job.lora.parts)
         devices = {"unet": self.model.load_device, "text_encoder": self.clip.patcher.load_device}
         return [
@@ -174,6 +177,6 @@ class _Run:
 
     def _warnings(self, result) -> Iterator[str]:
         if self.job.recipe.preset == "as published":
-            yield "the optimizer ran as published, without a safeguard; it often destroys the LoRA in its first 50 steps. Look at the curves."
+            yield "the optimizer ran as published, without a safeguard, which often destroys the LoRA in its first 50 steps"
         if result.skipped_steps:
             yield f"{result.skipped_steps} steps gave numbers that were not finite; they were left out and changed nothing"

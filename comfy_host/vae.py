@@ -15,7 +15,10 @@ from .images import to_image
 def encode_pictures(
     model, vae, dataset: Dataset, pictures: Sequence[Picture], on_picture: Callable[[int], None]
 ) -> list[LatentPicture]:
-    """Latents of each picture at the size of its bucket, scaled as `model` wants them, on its device; calls `on_picture` with their number so far."""
+    """Latents of each picture at the size of its bucket, scaled as `model` wants them, on its device.
+
+    Calls `on_picture` after each, with their number so far.
+    """
     encoded = []
     for picture in pictures:
         pixels = to_image(fit_to_bucket(read_picture(picture.path), dataset.bucket_of(picture)))

@@ -93,9 +93,7 @@ class Client:
             for event in filter(accept, new):
                 return event
             if execution.status != "running" and seen == len(execution.events):
-                raise HostError(
-                    f"The workflow ended before the event waited for: {execution.error or execution.status}."
-                )
+                raise HostError(f"The workflow ended before the event waited for: {execution.error or execution.status}.")
 
     def interrupt(self) -> None:
         """Asks the running prompt to stop; `wait` then returns an interrupted Execution."""
@@ -163,7 +161,8 @@ class Client:
             self._news.notify_all()
 
     def _take(self, message: dict[str, Any]) -> None:
-        event = Event(message["type"], message.get("data") or {})
+        data = message.get("data")
+        event = Event(message["type"], data if isinstance(data, dict) else {"data": data})
         with self._news:
             if event.type == "execution_start":
                 self._running = event.data.get("prompt_id")

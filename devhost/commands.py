@@ -8,6 +8,7 @@ from pathlib import Path
 from .base import prepare_base
 from .child import run_in_foreground
 from .console import say
+from .errors import HostError
 from .layout import CHECKOUT, STARTED_VARIABLE, Host, default_base
 from .setup import prepare_host, prepare_ruff, prepare_test_tools
 
@@ -47,7 +48,10 @@ def _prepare(options: argparse.Namespace) -> Host:
 def _run_module(host: Host, folders: Sequence[Path], module: str, arguments: Sequence[str]) -> int:
     """Runs a module under ComfyUI's Python, which is told of the host and of the time this command started."""
     command = [str(host.python), str(RUN_MODULE), *map(str, folders), "--", module, *arguments]
-    return run_in_foreground(command, CHECKOUT, host.to_environment() | {STARTED_VARIABLE: str(STARTED)})
+    status = run_in_foreground(command, CHECKOUT, host.to_environment() | {STARTED_VARIABLE: str(STARTED)})
+    if status < 0:
+        raise HostError(f"{module} was ended from outside, by signal {-status}.")
+    return status
 
 
 STARTED = time.time()

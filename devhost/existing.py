@@ -69,8 +69,7 @@ def _missing_packages(python: Path, *arguments: str) -> list[str]:
     answer = ask_pip(python, "install", "--dry-run", "--quiet", "--report", "-", *arguments)
     if answer.returncode:
         raise HostError(
-            f"requirements.txt does not fit the packages of {python}, and none of them is replaced. "
-            f"pip says: {answer.stderr.strip()}"
+            f"requirements.txt does not fit the packages of {python}, and none of them is replaced. pip says: {answer.stderr.strip()}"
         )
     planned = [package["metadata"] for package in json.loads(answer.stdout)["install"]]
     return [f"{package['name']} {package['version']}" for package in planned]

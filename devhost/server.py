@@ -21,6 +21,8 @@ from .pip import clean_environment
 Device = Literal["auto", "cpu", "cuda"]
 LAUNCHER = Path(__file__).with_name("run_comfyui.py")
 LOG_LINES_SHOWN = 25
+# A log that is complete when the process dies, with a traceback where it crashes in native code.
+_SERVER_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "PYTHONIOENCODING": "utf-8"}
 # A group of its own: Ctrl-C reaches us alone, and we stop the server in order.
 if sys.platform == "win32":
     _OWN_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -115,7 +117,7 @@ class HostServer:
 
     def _start_process(self) -> subprocess.Popen[bytes]:
         """stdin stays open until this process ends, and run_comfyui.py waits for its end."""
-        environment = clean_environment() | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+        environment = clean_environment() | _SERVER_ENVIRONMENT
         if self.device == "cpu":
             # Threads that wait by spinning starve each other where other processes want the cores: steps took 20 times as long.
             environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -21,7 +21,9 @@ class SaveLoRA(io.ComfyNode):
             search_aliases=["export lora", "safetensors"],
             inputs=[
                 schema.LoraModel.Input("lora", tooltip="From Train."),
-                io.String.Input("filename", default="my_lora", tooltip="Name of the file, without ending. 'styles/my_lora' makes a subfolder."),
+                io.String.Input(
+                    "filename", default="my_lora", tooltip="Name of the file, without ending. 'styles/my_lora' makes a subfolder."
+                ),
                 io.Combo.Input(
                     "dtype",
                     options=list(FILE_DTYPES),

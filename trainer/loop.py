@@ -61,7 +61,7 @@ def train(
     """
     parts = parameters_by_part(adapters)
     optimizer = build_optimizer(recipe, parts)
-    generators = Generators(run.seed)
+    generators = Generators.seeded(run.seed)
     steps = total_steps(run, pictures)
     warmup = warmup_steps(steps, recipe.warmup_percent)
     batches = epochs(pictures, run.batch_size, generators.order)

@@ -13,7 +13,7 @@ class StepRecord:
     step: int  # from 1
     epoch: int  # from 1
     loss: float | None  # mean over the batch; None when it was not finite
-    loss_average: float  # exponential, over about the last 50 steps
+    loss_average: float | None  # exponential, over about the last 50 steps; None until a loss was finite
     d: float
     dlr_unet: float | None  # None when the part does not train
     dlr_text_encoder: float | None
@@ -27,14 +27,14 @@ class RunningAverage:
     def __init__(self, memory: float = 0.98) -> None:
         self.memory, self._sum, self._weight = memory, 0.0, 0.0
 
-    def update(self, value: float) -> float:
+    def update(self, value: float) -> None:
         self._sum = self.memory * self._sum + (1 - self.memory) * value
         self._weight = self.memory * self._weight + (1 - self.memory)
-        return self.value
 
     @property
-    def value(self) -> float:
-        return self._sum / self._weight if self._weight else float("nan")
+    def value(self) -> float | None:
+        """None before the first value."""
+        return self._sum / self._weight if self._weight else None
 
 
 def append_records(path: Path, records: Iterable[StepRecord]) -> None:

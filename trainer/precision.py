@@ -52,18 +52,18 @@ class Precision:
 
 
 def choose_precision(choice: str, weights: torch.dtype, device: torch.device) -> Precision:
-    """`choice` as a person sets it; "auto" follows the weights' dtype, and takes bf16 for others where it is fast."""
+    """`choice` as a person sets it; "auto" follows 16-bit weights on a GPU, and else takes bf16 where the device is fast at it."""
     if choice != "auto":
         return Precision(DTYPES[choice], device)
-    if device.type == "cpu":
-        return Precision(torch.bfloat16 if _fast_bf16_on_cpu() else torch.float32, device)
-    if weights in (torch.float16, torch.bfloat16):
+    if device.type == "cuda" and weights in (torch.float16, torch.bfloat16):
         return Precision(weights, device)
-    return Precision(torch.bfloat16, device)
+    return Precision(torch.bfloat16 if _is_fast_at_bf16(device) else torch.float32, device)
 
 
-def _fast_bf16_on_cpu() -> bool:
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # torch has no public question for it
+def _is_fast_at_bf16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # torch has no public question for it
+    return device.type == "xpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def gradient_norm(gradients: list[Tensor]) -> Tensor:

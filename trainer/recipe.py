@@ -215,8 +215,8 @@ class RunConfig:
     )
     precision: str = setting(
         "auto",
-        "In what the network computes while it trains; the LoRA itself is always fp32. 'auto' takes what the model was loaded in, and "
-        "bf16 for an fp32 model where the hardware is fast at it.",
+        "In what the network computes while it trains; the LoRA itself is always fp32. 'auto' takes what the model was loaded in where "
+        "that has 16 bits, else bf16 where the hardware is fast at it, else fp32.",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
 

@@ -59,7 +59,8 @@ class Report(dict):
         lines.append(
             f"{result.steps} steps, {last.epoch} epochs, in {result.seconds:.0f} s ({result.seconds / result.steps:.2f} s a step)"
         )
-        lines.append(f"loss {self.records[0].loss_average:.4f} at the start, {last.loss_average:.4f} averaged at the end")
+        if last.loss_average is not None:
+            lines.append(f"loss {last.loss_average:.4f}, averaged over the last steps")
         if self.heldout:
             before, after = self.heldout[0].loss, self.heldout[-1].loss
             lines.append(f"held-out loss {before:.4f} before, {after:.4f} after ({100 * (after / before - 1):+.1f}%)")

@@ -88,7 +88,7 @@ def test_an_empty_folder_says_what_was_expected(tmp_path):
 
 def test_a_folder_with_pictures_only_in_unread_subfolders_names_them(tmp_path):
     add_picture(tmp_path / "raw", "a.png")
-    with pytest.raises(DatasetError, match="raw.*1_name"):
+    with pytest.raises(DatasetError, match=r"raw.*1_name"):
         read_dataset(tmp_path, SMALL)
 
 

@@ -1,5 +1,6 @@
 """The training loop on a CPU, with nothing of ComfyUI."""
 
+import json
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from comfyui_dadapt_lora.trainer.adapter import attached, new_adapter
 from comfyui_dadapt_lora.trainer.errors import DivergedError
 from comfyui_dadapt_lora.trainer.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.loop import total_steps, train
+from comfyui_dadapt_lora.trainer.metrics import append_records
 from comfyui_dadapt_lora.trainer.objective import HeldoutGrid
 from comfyui_dadapt_lora.trainer.precision import Precision
 from comfyui_dadapt_lora.trainer.recipe import OptimizerConfig, RunConfig
@@ -115,10 +117,6 @@ def test_raising_in_the_callback_stops_the_run_and_keeps_what_was_trained():
     assert stopped[1].abs().sum() > 0  # up matrices start at zero
     assert not network.unet_layer._forward_hooks
 
-    def ignore(record):
-        pass
-
-    adapters = adapters_of(ToyNetwork())
     network = ToyNetwork()
     adapters = adapters_of(network)
     seen = []
@@ -183,3 +181,12 @@ def test_epochs_count_every_picture_with_its_repeats():
     latents = [LatentPicture(torch.zeros(4, 4, 4), "red", repeats=3), LatentPicture(torch.zeros(4, 4, 6), "blue", repeats=2)]
     assert total_steps(RunConfig(duration=5, duration_unit="epochs", batch_size=2), latents) == 5 * (2 + 1)
     assert total_steps(RunConfig(duration=5, duration_unit="steps", batch_size=2), latents) == 5
+
+
+def test_a_first_step_that_is_not_finite_can_be_written_down(tmp_path):
+    """There is no average yet, and JSON has no NaN."""
+    path = tmp_path / "steps.jsonl"
+    network = NanAt({1})
+    run(network, adapters_of(network), steps=3, on_step=lambda record: append_records(path, [record]))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["loss_average"] is None for row in rows] == [True, False, False]

@@ -10,8 +10,8 @@ from tests.unit.toy import CHANNELS, ToyNetwork
 
 def mixed_pictures():
     generator = torch.Generator().manual_seed(0)
-    shapes = [(CHANNELS, 4, 4), (CHANNELS, 4, 8), (CHANNELS, 4, 4)]
-    return [LatentPicture(torch.randn(shape, generator=generator), caption) for shape, caption in zip(shapes, ("red", "blue", "red"), strict=True)]
+    shapes = {"red": (CHANNELS, 4, 4), "blue": (CHANNELS, 4, 8)}
+    return [LatentPicture(torch.randn(shapes[caption], generator=generator), caption) for caption in ("red", "blue", "red")]
 
 
 def grid():

@@ -14,8 +14,6 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         ("bf16", torch.float32, CUDA, torch.bfloat16),
         ("auto", torch.float16, CUDA, torch.float16),
         ("auto", torch.bfloat16, CUDA, torch.bfloat16),
-        ("auto", torch.float32, CUDA, torch.bfloat16),
-        ("auto", torch.float8_e4m3fn, CUDA, torch.bfloat16),
     ],
 )
 def test_auto_follows_the_weights(choice, weights, device, expected):
