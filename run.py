@@ -1,4 +1,4 @@
-"""The whole development loop: python run.py setup | demo | test | lint.
+"""The whole development loop: python run.py setup | demo | test | lint | bench.
 
 Standard library only, Python 3.10 or newer. Makes its own environment and its own ComfyUI in `.host/` of this checkout
 (about 5.5 GB; DADAPT_LORA_HOST names a folder that several checkouts share), or uses an existing one with --comfyui.
@@ -21,7 +21,7 @@ PLATFORMS = "Tried on Linux. Written for macOS and Windows as well, and untested
 
 def main() -> int:
     options, others = _parser().parse_known_args()
-    if others and options.command not in ("test", "lint"):
+    if others and options.command not in ("test", "lint", "bench"):
         _parser().error(f"unrecognized arguments: {' '.join(others)}")
     if getattr(options, "python", None) and not options.comfyui:
         _parser().error("--python needs --comfyui: it names the Python of that ComfyUI")
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("setup", "Make the environment and ComfyUI that the other commands use. They call it themselves.")
     _add_demo_options(add("demo", "Train a LoRA on the small model in demo/ and draw pictures without and with it."))
     add("test", "Run the tests on a real ComfyUI server. Other arguments go to pytest.")
+    add("bench", "Measure. The first argument names a benchmark, the others are its own.")
     add("lint", "Check the code with ruff. Other arguments go to `ruff check`.", hosted=False)
     return parser
 

@@ -65,4 +65,5 @@ def _step_text(data: dict) -> str:
     rates = {"UNet": data["dlr_unet"], "text encoder": data["dlr_text_encoder"]}
     shown = " ".join(f"{part} {rate:.1e}" for part, rate in rates.items() if rate is not None)
     minutes, seconds = divmod(round(data["seconds_left"]), 60)
-    return f"loss {data['loss_average']:.4f}, d·lr {shown}, {minutes}:{seconds:02} left"
+    loss = "not finite" if data["loss_average"] is None else f"{data['loss_average']:.4f}"
+    return f"loss {loss}, d·lr {shown}, {minutes}:{seconds:02} left"

@@ -33,6 +33,10 @@ def test(options: argparse.Namespace) -> int:
     return _run_module(host, [prepare_test_tools(host.python)], "pytest", options.arguments)
 
 
+def bench(options: argparse.Namespace) -> int:
+    return _run_module(_prepare(options), [CHECKOUT], "benchmarks.run_bench", options.arguments)
+
+
 def lint(options: argparse.Namespace) -> int:
     return run_in_foreground([str(prepare_ruff()), "check", *options.arguments], CHECKOUT, {})
 

@@ -45,7 +45,7 @@ COMFYUI_REQUIREMENTS = (
 TEST_TOOLS = (
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",
-    "hypothesis==6.170.15",
+    "hypothesis==6.168.5",  # the last one for Python 3.10
     "playwright==1.65.2",
 )
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .errors import SettingError
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -52,7 +54,12 @@ class Precision:
 
 
 def choose_precision(choice: str, weights: torch.dtype, device: torch.device) -> Precision:
-    """`choice` as a person sets it; "auto" follows 16-bit weights on a GPU, and else takes bf16 where the device is fast at it."""
+    """`choice` as a person sets it; "auto" follows 16-bit weights on a GPU, and else takes bf16 where the device is fast at it.
+
+    Raises `SettingError` for fp16 on a CPU.
+    """
+    if choice == "fp16" and device.type == "cpu":
+        raise SettingError("precision: expected auto, bf16 or fp32 on a CPU, got fp16, which CPUs only emulate: a step takes minutes.")
     if choice != "auto":
         return Precision(DTYPES[choice], device)
     if device.type == "cuda" and weights in (torch.float16, torch.bfloat16):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from comfyui_dadapt_lora.trainer.errors import SettingError
 from comfyui_dadapt_lora.trainer.precision import LossScale, Precision, choose_precision, gradient_norm
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -18,6 +19,11 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 )
 def test_auto_follows_the_weights(choice, weights, device, expected):
     assert choose_precision(choice, weights, device).dtype == expected
+
+
+def test_fp16_on_a_cpu_is_refused_with_the_reason():
+    with pytest.raises(SettingError, match="bf16 or fp32 on a CPU"):
+        choose_precision("fp16", torch.float32, CPU)
 
 
 def test_auto_on_a_cpu_never_takes_fp16():
