@@ -10,7 +10,7 @@ from devhost.client import Workflow
 from devhost.errors import HostError
 from devhost.layout import CHECKOUT
 
-EXAMPLE = CHECKOUT / "example_workflows" / "dadapt_lora_api.json"
+EXAMPLE = CHECKOUT / "example_workflows" / "api" / "dadapt_lora_api.json"
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """One ComfyUI for the session, on the CPU: there the same prompt gives the same bits. It has the demo's model and a few of its pictures."""
+    """One ComfyUI for the session, with the demo's model and a few of its pictures. On the CPU, where a prompt repeats bit for bit."""
     base = prepare_base(tmp_path_factory.mktemp("comfyui"))
     stage_checkpoint(base)
     for folder, count in DEMO_PICTURES.items():

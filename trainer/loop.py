@@ -60,9 +60,9 @@ def train(
     Raises `DivergedError` when the numbers stay not finite; the adapters then hold the last good state.
     """
     parts = parameters_by_part(adapters)
-    optimizer = build_optimizer(recipe, parts)
-    generators = Generators.seeded(run.seed)
     steps = total_steps(run, pictures)
+    optimizer = build_optimizer(recipe, parts, steps)
+    generators = Generators.seeded(run.seed)
     warmup = warmup_steps(steps, recipe.warmup_percent)
     batches = epochs(pictures, run.batch_size, generators.order)
     step_once = _Step(network, optimizer, precision, generators)

@@ -7,7 +7,6 @@ grow until it cancels the ratio.
 
 import contextlib
 import io
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -16,8 +15,10 @@ from torch import nn
 from .recipe import OptimizerConfig
 
 
-def build_optimizer(config: OptimizerConfig, parts: Mapping[str, Sequence[nn.Parameter]]) -> torch.optim.Optimizer:
-    """D-Adaptation Adam with one group a part ("unet", "text_encoder"), each with its speed as `layer_scale`."""
+def build_optimizer(
+    config: OptimizerConfig, parts: Mapping[str, Sequence[nn.Parameter]], steps: int
+) -> torch.optim.Optimizer:
+    """D-Adaptation Adam for a run of `steps`, with one group a part ("unet", "text_encoder"), each with its speed as `layer_scale`."""
     from dadaptation import DAdaptAdam
 
     config = config.resolved()
@@ -33,7 +34,7 @@ def build_optimizer(config: OptimizerConfig, parts: Mapping[str, Sequence[nn.Par
             decouple=config.decouple,
             use_bias_correction=config.bias_correction,
             d0=config.d0,
-            growth_rate=config.growth_rate or math.inf,
+            growth_rate=config.growth_limit(steps),
         )
 
 

@@ -4,6 +4,7 @@ The recipe is the guide "the best LoRA optimizer for lazy people" of April 2023:
 constant with 10% warmup, decoupled weight decay 0.02, alpha = dim. The help texts carry its advice; the nodes show them as tooltips.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from .errors import SettingError
@@ -89,10 +90,15 @@ class LoraConfig:
         return tuple(part for part, trained in chosen.items() if trained)
 
 
+USEFUL_D = 5e-4
+REACHED_AT = 0.64  # of the run; the warmup, in which d hardly moves, comes on top
+AUTO_GROWTH = 0.0
+NO_GROWTH_LIMIT = 10.0
+
 # What each preset sets, whatever the fields below it say. Adding a preset is adding an entry.
 PRESETS: dict[str, dict[str, object]] = {
     "guide 2023": {},
-    "as published": {"bias_correction": False, "growth_rate": 0.0},
+    "as published": {"bias_correction": False, "growth_rate": NO_GROWTH_LIMIT},
 }
 
 
@@ -157,23 +163,23 @@ class OptimizerConfig:
         step=1e-8,
     )
     growth_rate: float = setting(
-        0.0,
-        "How much d may grow in one step: 1.02 is 2%. 0 is no limit. A limit keeps d from overshooting while it is found, and makes "
-        "short runs slow to start: from 1e-6, 1.02 takes 233 steps to 1e-4.",
+        AUTO_GROWTH,
+        "How much d may grow in one step: 1.02 is 2%. 0 is auto: as slowly as the run's length allows, so that d stops where it is right "
+        "and does not overshoot. 10 is no limit. The guide does not set it: with bias correction, it is the safeguard that this pack adds.",
         min=0.0,
-        max=10.0,
+        max=NO_GROWTH_LIMIT,
         step=0.01,
     )
     bias_correction: bool = setting(
         True,
         "Adam's bias correction. Without it the first 100 steps are 3 to 6 times too large, and d overshoots on top of them. The guide "
-        "does not set it: it is the safeguard that this pack adds.",
+        "does not set it either.",
     )
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if 0.0 < self.growth_rate < 1.0:
-            raise SettingError(f"growth rate: expected 0 (no limit) or at least 1, got {self.growth_rate}: d cannot shrink.")
+        if AUTO_GROWTH < self.growth_rate < 1.0:
+            raise SettingError(f"growth rate: expected 0 (auto) or at least 1, got {self.growth_rate}: d cannot shrink.")
         if self.weight_decay > 0 and not self.decouple:
             raise SettingError(
                 f"weight decay {self.weight_decay} with decouple off: expected decouple on, or weight decay 0. Coupled decay enters "
@@ -181,12 +187,28 @@ class OptimizerConfig:
             )
 
     def resolved(self) -> "OptimizerConfig":
-        """The settings that the preset stands for, with nothing left to look up."""
+        """The settings that the preset stands for."""
         return replace(self, **PRESETS[self.preset])
+
+    def growth_limit(self, steps: int) -> float:
+        """The most that d may be multiplied by in one of `steps` steps; infinite for no limit."""
+        rate = self.resolved().growth_rate
+        if rate == AUTO_GROWTH:
+            return auto_growth(self.d0, steps)
+        return math.inf if rate >= NO_GROWTH_LIMIT else rate
 
     def speed_of(self, part: str) -> float:
         """Share of the learning rate at which `part` ("unet" or "text_encoder") trains."""
         return {"unet": self.unet, "text_encoder": self.text_encoder}[part]
+
+
+def auto_growth(d0: float, steps: int) -> float:
+    """The growth rate at which d reaches 5e-4 after two thirds of the run, when all gradients agree.
+
+    Measured on the demo's model, where AdamW does best at 5e-4 to 1e-3: without a limit d passes through there at x1.3 to x2 a step,
+    stops at 2e-3 to 4e-3, and breaks shapes on the way. With this one the network has time to answer, and most of the run is gentle.
+    """
+    return max(1.0, (USEFUL_D / d0) ** (1 / (REACHED_AT * steps)))
 
 
 @dataclass(frozen=True)

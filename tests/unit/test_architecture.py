@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from devhost.layout import Host
 
+from devhost.layout import Host
 from tests.conftest import NAME, ROOT
 
 PARTS = ("trainer", "comfy_host", "nodes")

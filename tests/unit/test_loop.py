@@ -163,7 +163,7 @@ def test_text_encoder_at_half_speed_moves_half_as_far_at_equal_gradients():
 
     start = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
     unet, text = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
-    optimizer = build_optimizer(OptimizerConfig(weight_decay=0.0), {"unet": [unet], "text_encoder": [text]})
+    optimizer = build_optimizer(OptimizerConfig(weight_decay=0.0), {"unet": [unet], "text_encoder": [text]}, steps=200)
     generator = torch.Generator().manual_seed(1)
     for step in range(200):
         gradient = torch.randn(8, 8, generator=generator) + 1

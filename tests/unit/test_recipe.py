@@ -1,5 +1,7 @@
 """Settings: the recipe's defaults, and what is refused with a reason."""
 
+import math
+
 import pytest
 from comfyui_dadapt_lora.trainer.errors import SettingError
 from comfyui_dadapt_lora.trainer.recipe import DatasetConfig, LoraConfig, OptimizerConfig, RunConfig
@@ -17,7 +19,20 @@ def test_defaults_are_the_guides():
 
 def test_as_published_has_no_safeguard_whatever_the_fields_say():
     published = OptimizerConfig(preset="as published", bias_correction=True, growth_rate=1.02).resolved()
-    assert (published.bias_correction, published.growth_rate) == (False, 0.0)
+    assert published.bias_correction is False
+    assert published.growth_limit(steps=100) == math.inf
+
+
+@pytest.mark.parametrize("steps", [20, 60, 200, 1000])
+@pytest.mark.parametrize("d0", [1e-6, 1e-5])
+def test_auto_growth_lets_d_reach_a_useful_value_at_two_thirds_of_the_run(steps, d0):
+    growth = OptimizerConfig(d0=d0).growth_limit(steps)
+    assert d0 * growth ** (0.64 * steps) == pytest.approx(5e-4)
+
+
+def test_auto_growth_holds_a_d0_that_is_high_already_and_a_set_rate_is_taken():
+    assert OptimizerConfig(d0=1e-3).growth_limit(100) == 1.0
+    assert OptimizerConfig(growth_rate=1.1).growth_limit(100) == 1.1
 
 
 @pytest.mark.parametrize("alpha", [8, 1, 0, "8", 15.9, None])

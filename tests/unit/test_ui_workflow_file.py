@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import tomllib
 
 import pytest
 
@@ -20,7 +19,7 @@ def workflow():
 
 def test_nodes_say_which_pack_and_version_they_come_from(workflow):
     """So that a person who lacks the pack is told what to install."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = dict(re.findall(r'^(name|version) = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE))
     ours = [node for node in workflow["nodes"] if node["type"].startswith("DAdapt")]
     assert len(ours) == 5
     assert {(node["properties"]["cnr_id"], node["properties"]["ver"]) for node in ours} == {(project["name"], project["version"])}
