@@ -122,8 +122,9 @@ class _Run:
             yield
         except BaseException as reason:  # the host's interrupt is a BaseException in newer versions
             if self.folder.records:
+                ended = "cancelled" if type(reason).__name__ == "InterruptProcessingException" else "failed"
                 step = self.folder.records[-1].step
-                self.folder.save(self._lora(), {"ended": type(reason).__name__, "step": step, "reason": str(reason)})
+                self.folder.save(self._lora(), {"ended": ended, "step": step, "reason": f"{type(reason).__name__}: {reason}"})
             self.folder.discard_if_empty()
             raise
 

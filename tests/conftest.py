@@ -3,9 +3,7 @@
 Nothing of ComfyUI is importable in the process that runs the tests. What needs ComfyUI goes over HTTP, or runs in a process of its own.
 """
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,15 +12,12 @@ from demo.stage import stage_checkpoint
 from devhost.base import prepare_base
 from devhost.client import Client
 from devhost.layout import Host
+from devhost.pack import load_pack
 from devhost.server import HostServer
 
 ROOT = Path(__file__).resolve().parents[1]
-NAME = "comfyui_dadapt_lora"
 
-if NAME not in sys.modules:
-    spec = importlib.util.spec_from_file_location(NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    sys.modules[NAME] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[NAME])
+load_pack()
 
 REGISTERED_FOLDER = "portraits"  # below the folder that extra_model_paths.yaml names
 DEMO_PICTURES = {"train/4_fluent3d": 6, "heldout": 2}  # so many of the demo's: every one of them would be encoded

@@ -1,41 +1,37 @@
-"""The optimizer of a run: D-Adaptation Adam (Defazio & Mishchenko 2023, arXiv 2301.07733) from the `dadaptation` package.
+"""The optimizer of a run: D-Adaptation Adam (Defazio & Mishchenko 2023, arXiv 2301.07733).
 
 The parts share one d, so that "text encoder 0.5" means half the UNet's update: as `layer_scale`, which multiplies a part's rate and
 its share in the estimate of d alike. Unequal learning rates are refused by the package, and one optimizer a part would let each d
 grow until it cancels the ratio.
 """
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
+from .dadapt import DAdaptAdam, reference_optimizer
 from .recipe import OptimizerConfig
+
+IMPLEMENTATIONS = {"reference": reference_optimizer, "fast": DAdaptAdam}
 
 
 def build_optimizer(
     config: OptimizerConfig, parts: Mapping[str, Sequence[nn.Parameter]], steps: int
 ) -> torch.optim.Optimizer:
     """D-Adaptation Adam for a run of `steps`, with one group a part ("unet", "text_encoder"), each with its speed as `layer_scale`."""
-    from dadaptation import DAdaptAdam
-
     config = config.resolved()
-    groups = [
-        {"params": list(parameters), "layer_scale": config.speed_of(part), "name": part} for part, parameters in parts.items()
-    ]
-    with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints
-        return DAdaptAdam(
-            groups,
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            weight_decay=config.weight_decay,
-            decouple=config.decouple,
-            use_bias_correction=config.bias_correction,
-            d0=config.d0,
-            growth_rate=config.growth_limit(steps),
-        )
+    groups = [{"params": list(parameters), "layer_scale": config.speed_of(part)} for part, parameters in parts.items()]
+    return IMPLEMENTATIONS[config.implementation](
+        groups,
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        decouple=config.decouple,
+        use_bias_correction=config.bias_correction,
+        d0=config.d0,
+        growth_rate=config.growth_limit(steps),
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

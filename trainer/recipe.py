@@ -175,6 +175,12 @@ class OptimizerConfig:
         "Adam's bias correction. Without it the first 100 steps are 3 to 6 times too large, and d overshoots on top of them. The guide "
         "does not set it either.",
     )
+    implementation: str = setting(
+        "reference",
+        "'reference' is the authors' own code, from the dadaptation package. 'fast' computes the same in a handful of operations over "
+        "all layers at once.",
+        choices=("reference", "fast"),
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -56,9 +56,8 @@ class Report(dict):
     def _lines(self) -> list[str]:
         result, last = self.result, self.records[-1]
         lines = [f"Warning: {warning}" for warning in self.warnings]
-        lines.append(
-            f"{result.steps} steps, {last.epoch} epochs, in {result.seconds:.0f} s ({result.seconds / result.steps:.2f} s a step)"
-        )
+        epochs = "1 epoch" if last.epoch == 1 else f"{last.epoch} epochs"
+        lines.append(f"{result.steps} steps, {epochs}, in {result.seconds:.0f} s ({result.seconds / result.steps:.2f} s a step)")
         if last.loss_average is not None:
             lines.append(f"loss {last.loss_average:.4f}, averaged over the last steps")
         if self.heldout:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from devhost.layout import Host
-from tests.conftest import NAME, ROOT
+from devhost.pack import NAME
+from tests.conftest import ROOT
 
 PARTS = ("trainer", "comfy_host", "nodes")
 # what each part may import of the others, and of ComfyUI

@@ -1,0 +1,260 @@
+"""What one optimizer step costs: ours, dadaptation's, and fused AdamW over separate tensors, side by side in one run.
+
+    python run.py bench optimizer [--device cpu|cuda] [--rounds 15] [--json FILE] [--blocks]
+
+All work on the same LoRA of dim 16 for SD 1.5 (UNet and text encoder, 528 tensors, 9.4 M values), one thread, taking turns step
+by step; the figures are medians over the rounds. Operations and host reads are counted for SDXL's UNet (1,444 tensors) too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from devhost.console import give_result
+
+from ..trainer.dadapt import CPU_BLOCK, DAdaptAdam, reference_optimizer
+
+DIM = 16
+RECIPE = dict(weight_decay=0.02, decouple=True)
+UNBLOCKED = 2**40  # values in a block: more than there are
+
+Layers = list[tuple[int, int]]  # (out, in) of every layer that gets a LoRA
+Step = Callable[[], Any]
+
+
+# the shapes ------------------------------------------------------------------------------------------------------------------------------
+
+
+def sd15_layers() -> dict[str, Layers]:
+    """192 layers of the UNet, 72 of the text encoder."""
+    widths = [320] * 2 + [640] * 2 + [1280] * 2 + [1280] + [1280] * 3 + [640] * 3 + [320] * 3  # down, middle, up
+    unet = [layer for width in widths for layer in _spatial_transformer(width, depth=1, text=768)]
+    text_encoder = 12 * (4 * [(768, 768)] + [(3072, 768), (768, 3072)])
+    return {"unet": unet, "text_encoder": text_encoder}
+
+
+def sdxl_layers() -> dict[str, Layers]:
+    """722 layers of the UNet."""
+    stacks = 2 * [(640, 2)] + 2 * [(1280, 10)] + [(1280, 10)] + 3 * [(1280, 10)] + 3 * [(640, 2)]  # down, middle, up
+    return {"unet": [layer for width, depth in stacks for layer in _spatial_transformer(width, depth, text=2048)]}
+
+
+def _spatial_transformer(width: int, depth: int, text: int) -> Layers:
+    self_attention = 4 * [(width, width)]
+    cross_attention = [(width, width), (width, text), (width, text), (width, width)]
+    feed_forward = [(8 * width, width), (width, 4 * width)]  # GEGLU
+    return [(width, width)] + depth * (self_attention + cross_attention + feed_forward) + [(width, width)]
+
+
+def lora_parameters(layers: Layers, device: str) -> list[Parameter]:
+    """down (dim, in) and up (out, dim) of every layer, each a tensor of its own."""
+    shapes = [shape for out, inside in layers for shape in ((DIM, inside), (out, DIM))]
+    return [Parameter(0.02 * torch.randn(shape, device=device)) for shape in shapes]
+
+
+def lora_groups(parts: dict[str, Layers], device: str = "cpu") -> list[dict[str, Any]]:
+    """One group a part, every parameter with a gradient."""
+    torch.manual_seed(0)
+    groups = [{"params": lora_parameters(layers, device)} for layers in parts.values()]
+    for p in _parameters(groups):
+        p.grad = 1e-3 * torch.randn_like(p)
+    return groups
+
+
+def _parameters(groups: Sequence[dict[str, Any]]) -> Iterator[Parameter]:
+    return (p for group in groups for p in group["params"])
+
+
+# time ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def optimizers(device: str = "cpu") -> dict[str, torch.optim.Optimizer]:
+    parts = sd15_layers()
+    return {
+        "DAdaptAdam (ours)": DAdaptAdam(lora_groups(parts, device), **RECIPE),
+        "DAdaptAdam (ours, s in bf16)": DAdaptAdam(lora_groups(parts, device), s_dtype=torch.bfloat16, **RECIPE),
+        "dadaptation 3.2": reference_optimizer(lora_groups(parts, device), **RECIPE),
+        "AdamW fused": torch.optim.AdamW(lora_groups(parts, device), lr=1e-6, weight_decay=0.02, fused=True),
+    }
+
+
+def milliseconds(contenders: dict[str, torch.optim.Optimizer], rounds: int) -> dict[str, list[float]]:
+    """Of every step of every contender, in turns; the first two rounds are not counted."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 2):
+        for name, optimizer in contenders.items():
+            _turn_gradients(optimizer)
+            elapsed = _timed(optimizer.step)
+            if turn >= 2:
+                times[name].append(1e3 * elapsed)
+    return times
+
+
+def _turn_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Gradients of alternating sign: d stays small, so that no contender runs into overflow or denormal numbers."""
+    torch._foreach_neg_([p.grad for p in _parameters(optimizer.param_groups)])
+
+
+def _timed(step: Step) -> float:
+    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    synchronize()
+    start = time.perf_counter()
+    step()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def block_sweep(rounds: int) -> dict[int, float]:
+    """Milliseconds a step by block size: where CPU_BLOCK comes from."""
+    sizes = [2**power for power in range(14, 22)] + [UNBLOCKED]
+    contenders = {str(size): DAdaptAdam(lora_groups(sd15_layers()), block_size=size, **RECIPE) for size in sizes}
+    return {int(size): statistics.median(times) for size, times in milliseconds(contenders, rounds).items()}
+
+
+# counts ----------------------------------------------------------------------------------------------------------------------------------
+
+
+class CountOperations(TorchDispatchMode):
+    """Every tensor operation below autograd, by name; not the mark that torch sets around every optimizer step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace != "profiler":
+            self.counts[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class CountHostReads(TorchFunctionMode):
+    """Every call that makes the host wait for a tensor's values."""
+
+    READS = frozenset({Tensor.item, Tensor.tolist, Tensor.cpu, Tensor.numpy, Tensor.__float__, Tensor.__int__, Tensor.__bool__})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func in self.READS
+        return func(*args, **(kwargs or {}))
+
+
+def count(step: Step) -> tuple[Counter[str], int]:
+    """(tensor operations by name, host reads) of one step."""
+    with CountHostReads() as reads, CountOperations() as operations:
+        step()
+    return operations.counts, reads.count
+
+
+def step_counts(parts: dict[str, Layers], **settings: Any) -> tuple[int, int]:
+    """(tensor operations, host reads) of one step of ours, whole groups at a time, with all parameters in one group."""
+    everything = {"all": [layer for layers in parts.values() for layer in layers]}
+    optimizer = DAdaptAdam(lora_groups(everything), block_size=UNBLOCKED, **RECIPE, **settings)
+    optimizer.step()  # the first one takes the gradients in
+    operations, reads = count(optimizer.step)
+    return operations.total(), reads
+
+
+# the report ------------------------------------------------------------------------------------------------------------------------------
+
+
+def measure(device: str = "cpu", rounds: int = 15) -> dict[str, Any]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times = milliseconds(optimizers(device), rounds)
+        counts = {"528": step_counts(sd15_layers()), "1444": step_counts(sdxl_layers())}
+    finally:
+        torch.set_num_threads(threads)
+    ours = times["DAdaptAdam (ours)"]
+    return {
+        "benchmark": "optimizer",
+        "machine": machine(device),
+        "values": sum(p.numel() for p in _parameters(lora_groups(sd15_layers()))),
+        "milliseconds": {name: round(statistics.median(taken), 2) for name, taken in times.items()},
+        "ratios": {
+            "optimizer_vs_dadaptation": round(median_ratio(ours, times["dadaptation 3.2"]), 3),
+            "optimizer_vs_adamw_fused": round(median_ratio(ours, times["AdamW fused"]), 3),
+        },
+        "counts": {
+            "tensor_ops": {size: operations for size, (operations, _) in counts.items()},
+            "host_syncs": {size: reads for size, (_, reads) in counts.items()},
+        },
+    }
+
+
+def machine(device: str) -> str:
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    return f"{name}, torch {torch.__version__}, Python {platform.python_version()}, 1 thread"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def markdown(result: dict[str, Any]) -> str:
+    times = result["milliseconds"]
+    ours = times["DAdaptAdam (ours)"]
+    rows = [f"| {name} | {taken:.1f} | {ours / taken:.2f} |" for name, taken in times.items()]
+    counts = [
+        f"| {size} | {result['counts']['tensor_ops'][size]} | {result['counts']['host_syncs'][size]} |"
+        for size in result["counts"]["tensor_ops"]
+    ]
+    return "\n".join(
+        [
+            f"One step, 528 tensors, {result['values'] / 1e6:.1f} M values; {result['machine']}.",
+            "",
+            "| optimizer | ms a step, median | ours over this |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "| parameter tensors, in one group | tensor operations a step | host reads a step |",
+            "|---|---|---|",
+            *counts,
+        ]
+    )
+
+
+def main(arguments: list[str]) -> None:
+    options = _parse(arguments)
+    if options.blocks:
+        torch.set_num_threads(1)
+        give_result("\n".join(f"{size:>14} values  {ms:6.1f} ms" for size, ms in block_sweep(options.rounds).items()))
+        return
+    result = measure(options.device, options.rounds)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    give_result(markdown(result))
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run.py bench optimizer", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--blocks", action="store_true", help=f"time block sizes instead (in use: {CPU_BLOCK})")
+    return parser.parse_args(arguments)

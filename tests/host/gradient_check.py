@@ -1,0 +1,125 @@
+"""Compares the gradients that training gets through the host's modules with what the host itself computes. Run by test_gradients.py.
+
+usage: python gradient_check.py COMFYUI BASE        (in ComfyUI's Python; prints one JSON object)
+
+For a direction v in the LoRA's parameters, <gradient, v> from autograd through the hooks is set against the central difference of the
+loss of the *patched* model, (L(theta + h v) - L(theta - h v)) / 2h: there the LoRA is merged into the weights by ComfyUI's own code, no
+hook is involved, and captions are encoded by ComfyUI's own `encode_from_tokens`.
+"""
+
+import asyncio
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+comfyui, base = sys.argv[1:3]
+PACK = Path(__file__).resolve().parents[2]
+sys.path.insert(0, comfyui)
+sys.argv = ["main.py", "--cpu", "--base-directory", base]
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import comfy.sd  # noqa: E402
+import folder_paths  # noqa: E402
+import torch  # noqa: E402
+import utils.extra_config  # noqa: E402, F401  (before anything else takes the name "utils")
+from server import PromptServer  # noqa: E402
+
+PromptServer(asyncio.new_event_loop())
+spec = importlib.util.spec_from_file_location(
+    "comfyui_dadapt_lora", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+)
+sys.modules["comfyui_dadapt_lora"] = importlib.util.module_from_spec(spec)
+
+from comfyui_dadapt_lora.comfy_host import layers, lora_model, memory, network, text_encoder  # noqa: E402
+from comfyui_dadapt_lora.trainer import adapter, lora_file, objective  # noqa: E402
+
+CAPTIONS = ["fluent3d, red apple", "a (very) long caption " * 20]  # one and two chunks of tokens
+PARTS = ("unet", "text_encoder")
+
+
+def load():
+    with torch.inference_mode():  # as the host's executor runs its loader nodes
+        path = folder_paths.get_full_path_or_raise("checkpoints", "emoji-sd15.safetensors")
+        return comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=True, model_options={"dtype": torch.float32})[:2]
+
+
+def inputs():
+    generator = torch.Generator().manual_seed(1)
+    latents, noise = (torch.randn(2, 4, 16, 16, generator=generator) for _ in range(2))
+    return latents, noise, torch.tensor([200, 700])
+
+
+def new_adapters(model, clip):
+    """Adapters with a random `up`, so that gradients reach `down` too."""
+    generator = torch.Generator().manual_seed(2)
+    family = network.family(model)
+    adapters = [
+        adapter.new_adapter(layer.name, layer.part, layer.module, 4, generator, torch.device("cpu"))
+        for layer in layers.target_layers(model, clip, family, PARTS)
+    ]
+    for one in adapters:
+        one.up.data = torch.randn(one.up.shape, generator=generator) * 0.02
+    return adapters
+
+
+def gradients(model, clip, adapters):
+    """Loss and gradients as training gets them, through hooks on the host's loaded modules."""
+    encoder = text_encoder.HostTextEncoder(clip, trains=True)
+    host = network.HostNetwork(model, encoder)
+    memory.load_together([model, clip.patcher], 0)
+    with memory.trainable([model.model, encoder.module]), host.ready(), adapter.attached(adapters):
+        latents, noise, timesteps = inputs()
+        loss = objective.losses(host, latents, CAPTIONS, noise, timesteps).mean()
+        loss.backward()
+    return loss.item()
+
+
+def patched_loss(model, clip, adapters):
+    """The same loss of the model that the host patches with the LoRA's tensors, by the host's inference code alone."""
+    lora = lora_model.LoraModel(lora_file.lora_tensors(adapters), {}, {})
+    with torch.inference_mode():
+        patched, patched_clip = lora_model.apply_lora(model, clip, lora)
+        embeddings = [patched_clip.encode(text_encoder.as_plain_prompt(caption)) for caption in CAPTIONS]
+        length = max(embedding.shape[1] for embedding in embeddings)
+        text = torch.cat([embedding.repeat(1, length // embedding.shape[1], 1) for embedding in embeddings])
+        memory.load_together([patched], 0)
+        latents, noise, timesteps = inputs()
+        sigma = patched.model.model_sampling.sigmas[timesteps]
+        noised = latents + sigma.view(-1, 1, 1, 1) * noise
+        denoised = patched.model.apply_model(noised, sigma, c_crossattn=text, transformer_options={})
+        predicted = (noised - denoised) / sigma.view(-1, 1, 1, 1)
+        return ((predicted - noise) ** 2).mean().double().item()
+
+
+def directional(model, clip, adapters, part: str, kind: str, h: float):
+    """<gradient, v> and the central difference along v: the normalised gradient itself, of one kind of matrix of one part."""
+    parameters = [getattr(one, kind) for one in adapters if one.part == part]
+    norm = torch.sqrt(sum(p.grad.double().square().sum() for p in parameters))
+    directions = [p.grad / norm.float() for p in parameters]
+    ends = []
+    for sign in (1, -1):
+        for p, v in zip(parameters, directions, strict=True):
+            p.data += sign * h * v
+        ends.append(patched_loss(model, clip, adapters))
+        for p, v in zip(parameters, directions, strict=True):
+            p.data -= sign * h * v
+    return norm.item(), (ends[0] - ends[1]) / (2 * h)
+
+
+def main():
+    model, clip = load()
+    adapters = new_adapters(model, clip)
+    loss = gradients(model, clip, adapters)
+    result = {"loss": loss, "patched_loss": patched_loss(model, clip, adapters), "directions": {}}
+    for part in PARTS:
+        for kind in ("down", "up"):
+            result["directions"][f"{part}.{kind}"] = directional(model, clip, adapters, part, kind, h=0.02)
+    result["without_gradient"] = [one.name for one in adapters if not one.up.grad.abs().sum() > 0]
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+main()

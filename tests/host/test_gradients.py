@@ -1,0 +1,37 @@
+"""Training gets the gradients of the model that ComfyUI itself computes: hooks, restored tensors and cloned inputs change nothing."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from demo.stage import stage_checkpoint
+from devhost.base import prepare_base
+from devhost.layout import Host
+
+
+@pytest.fixture(scope="module")
+def check(tmp_path_factory):
+    """What gradient_check.py found, in ComfyUI's own Python: nothing of ComfyUI is importable here."""
+    host, base = Host.from_environment(), prepare_base(tmp_path_factory.mktemp("gradients"))
+    stage_checkpoint(base)
+    command = [str(host.python), str(Path(__file__).with_name("gradient_check.py")), str(host.comfyui), str(base)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_hooks_compute_what_the_patched_model_computes(check):
+    assert check["loss"] == pytest.approx(check["patched_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("direction", ["unet.down", "unet.up", "text_encoder.down", "text_encoder.up"])
+def test_gradient_is_the_slope_of_the_patched_models_loss(check, direction):
+    """Within 1%: the difference is taken in fp32 over a finite step."""
+    gradient, slope = check["directions"][direction]
+    assert slope == pytest.approx(gradient, rel=0.01)
+
+
+def test_every_adapted_layer_gets_a_gradient(check):
+    assert check["without_gradient"] == []

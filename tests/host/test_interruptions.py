@@ -1,0 +1,105 @@
+"""A run that is cancelled or fails leaves what it has trained, the base model as it was, and a server that works."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.host import graph, results
+
+LONG = 300  # steps: far more than are waited for
+
+
+@pytest.fixture
+def before(client):
+    """What the untouched model samples."""
+    workflow, _, save = graph.base_sample()
+    return results.latent(client, client.run(workflow).check(), save)
+
+
+@pytest.fixture
+def long_run(folder_name):
+    workflow = graph.training(folder_name, duration=LONG)
+    graph.settings(workflow, "DAdaptOptimizer").update(graph.EAGER)
+    return workflow
+
+
+def started(server, client, workflow) -> tuple[str, Path]:
+    """The prompt's id and its run folder, after its second step."""
+    others = results.run_folders(server.base)
+    prompt_id = client.submit(workflow)
+    client.wait_for(prompt_id, lambda event: event.type == "dadapt_lora.step" and event.data["step"] >= 2, timeout=300)
+    (folder,) = results.run_folders(server.base) - others
+    return prompt_id, folder
+
+
+def assert_base_model_is_untouched(client, before) -> None:
+    """A KSampler that really runs again, on the model that stayed loaded, gives the same bytes."""
+    workflow, sampler, save = graph.base_sample()
+    again = client.run(workflow).check()
+    assert graph.loader(workflow) in again.cached_nodes
+    assert sampler in again.executed_nodes
+    assert torch.equal(results.latent(client, again, save), before)
+
+
+def assert_lora_is_loadable(server, client, folder) -> None:
+    """The host's own Load LoRA lists the run's file, and the file changes what is sampled."""
+    workflow = graph.checkpoint()
+    lora = graph.add_load_lora(workflow, folder.relative_to(server.base / "output" / "loras").joinpath("lora.safetensors").as_posix())
+    sampler = graph.add_sampler(workflow, [lora, 0], [lora, 1])
+    save = graph.add(workflow, "SaveLatent", samples=[sampler, 0], filename_prefix="test")
+    changed = results.latent(client, client.run(workflow).check(), save)
+    reference, _, save = graph.base_sample()
+    assert not torch.equal(changed, results.latent(client, client.run(reference).check(), save))
+
+
+def test_cancel_in_the_middle(server, client, before, long_run):
+    prompt_id, folder = started(server, client, long_run)
+    client.interrupt()
+    execution = client.wait(prompt_id, timeout=300)
+    assert execution.status == "interrupted"
+    assert_base_model_is_untouched(client, before)
+
+    report, records = results.run_report(folder), results.steps(folder)
+    assert report["ended"] == "cancelled"
+    assert report["step"] == len(records) < LONG
+    assert results.metadata(folder / "lora.safetensors")["ss_steps"] == str(len(records))
+    assert len(results.layers(results.run_lora(folder))) == 120
+    assert_lora_is_loadable(server, client, folder)
+
+
+def test_error_in_the_middle(server, client, before, long_run):
+    """Here the disk fails the run: the file of its records becomes something that cannot be written."""
+    prompt_id, folder = started(server, client, long_run)
+    (folder / "steps.jsonl").unlink()
+    (folder / "steps.jsonl").mkdir()
+    execution = client.wait(prompt_id, timeout=300)
+    assert execution.status == "error"
+    assert execution.error.class_type == "DAdaptTrain"
+    assert "steps.jsonl" in execution.error.message
+    assert_base_model_is_untouched(client, before)
+
+    report = results.run_report(folder)
+    assert report["ended"] == "failed" and "steps.jsonl" in report["reason"]
+    assert_lora_is_loadable(server, client, folder)
+
+
+def test_cancel_before_the_first_step_leaves_no_run_folder(server, client, folder, folder_name):
+    for number in range(40):
+        shutil.copyfile(folder / "red.png", folder / f"{number}.png")
+    others = results.run_folders(server.base)
+    prompt_id = client.submit(graph.training(folder_name, duration=LONG))
+    client.wait_for(prompt_id, lambda event: event.type == "dadapt_lora.phase" and "encoding pictures 2/" in event.data["text"])
+    client.interrupt()
+    execution = client.wait(prompt_id, timeout=300)
+    assert execution.status == "interrupted"
+    assert not execution.events_of("dadapt_lora.step")
+    assert results.run_folders(server.base) == others
+
+
+def test_finished_training_leaves_the_base_model_untouched(client, before, folder_name):
+    workflow = graph.training(folder_name)
+    graph.settings(workflow, "DAdaptOptimizer").update(graph.EAGER)
+    client.run(workflow).check()
+    assert_base_model_is_untouched(client, before)

@@ -1,0 +1,125 @@
+"""What ComfyUI tells the page of the five nodes: the recipe as defaults, a tooltip at every input, no surprise at the seed."""
+
+import pytest
+
+from tests.conftest import REGISTERED_FOLDER
+
+DEFAULTS = {
+    "DAdaptLoadDataset": {
+        "folder": None,
+        "trigger_word": "",
+        "resolution": 512,
+        "heldout_share": 0.0,
+        "heldout_folder": "none",
+        "broken_pictures": "stop",
+    },
+    "DAdaptLoRAConfig": {"dim": 16, "alpha": "same as dim", "train_unet": True, "train_text_encoder": True},
+    "DAdaptOptimizer": {
+        "preset": "guide 2023",
+        "learning_rate": 1.0,
+        "unet": 1.0,
+        "text_encoder": 0.5,
+        "warmup_percent": 10.0,
+        "schedule": "constant",
+        "decouple": True,
+        "weight_decay": 0.02,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "d0": 1e-6,
+        "growth_rate": 0.0,
+        "bias_correction": True,
+        "implementation": "reference",
+    },
+    "DAdaptTrain": {"duration": 1000, "duration_unit": "steps", "batch_size": 1, "seed": 0, "precision": "auto"},
+    "DAdaptSaveLoRA": {"filename": "my_lora", "dtype": "fp16", "existing_file": "add a number"},
+}
+LINKS = {
+    "DAdaptLoadDataset": [],
+    "DAdaptLoRAConfig": [],
+    "DAdaptOptimizer": [],
+    "DAdaptTrain": ["MODEL", "CLIP", "VAE", "DADAPT_DATASET", "DADAPT_LORA_CONFIG", "DADAPT_OPTIMIZER"],
+    "DAdaptSaveLoRA": ["LORA_MODEL"],
+}
+OUTPUTS = {
+    "DAdaptLoadDataset": {"DATASET": "DADAPT_DATASET", "contact_sheet": "IMAGE", "report": "STRING"},
+    "DAdaptLoRAConfig": {"LORA_CONFIG": "DADAPT_LORA_CONFIG"},
+    "DAdaptOptimizer": {"OPTIMIZER": "DADAPT_OPTIMIZER"},
+    "DAdaptTrain": {"MODEL": "MODEL", "CLIP": "CLIP", "LORA_MODEL": "LORA_MODEL", "REPORT": "DADAPT_REPORT,LOSS_MAP"},
+    "DAdaptSaveLoRA": {"lora_name": "STRING"},
+}
+CHOICES = {
+    "DAdaptLoadDataset": {"broken_pictures": ["stop", "skip"]},
+    "DAdaptLoRAConfig": {"alpha": ["same as dim"]},
+    "DAdaptOptimizer": {"preset": ["guide 2023", "as published"], "schedule": ["constant"]},
+    "DAdaptTrain": {"duration_unit": ["steps", "epochs"], "precision": ["auto", "fp32", "bf16", "fp16"]},
+    "DAdaptSaveLoRA": {"dtype": ["fp16", "bf16", "fp32"], "existing_file": ["add a number", "overwrite"]},
+}
+NODES = list(DEFAULTS)
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+
+
+@pytest.fixture(scope="module")
+def info(client):
+    return client.object_info()
+
+
+def inputs(info, node):
+    """{name: (type, options)}, in order."""
+    return {name: (kind, options) for name, (kind, options) in info[node]["input"]["required"].items()}
+
+
+def test_there_are_five_nodes_and_no_more(info):
+    assert {node for node, found in info.items() if found["category"] == "training/DAdapt LoRA"} == set(NODES)
+    assert {node for node in info if node.startswith("DAdapt")} == set(NODES)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_defaults_are_the_recipe_in_the_promised_order(info, node):
+    """Widgets are positional in saved workflows: their order is for ever."""
+    widgets = {name: options.get("default") for name, (kind, options) in inputs(info, node).items() if kind in WIDGETS}
+    assert list(widgets.items()) == list(DEFAULTS[node].items())
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_links_in_and_out(info, node):
+    assert [kind for kind, _ in inputs(info, node).values() if kind not in WIDGETS] == LINKS[node]
+    assert dict(zip(info[node]["output_name"], info[node]["output"], strict=True)) == OUTPUTS[node]
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_choices(info, node):
+    assert {name: inputs(info, node)[name][1]["options"] for name in CHOICES[node]} == CHOICES[node]
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_every_input_has_a_tooltip_that_ends_as_a_sentence(info, node):
+    for name, (_, options) in inputs(info, node).items():
+        assert options.get("tooltip", "").endswith("."), name
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_node_says_what_it_is_for(info, node):
+    assert info[node]["display_name"].endswith("(DAdapt LoRA)")
+    assert info[node]["description"].endswith(".")
+
+
+def test_tooltips_carry_the_guides_advice(info):
+    tips = {name: options["tooltip"] for name, (_, options) in inputs(info, "DAdaptOptimizer").items()}
+    assert "half speed" in tips["learning_rate"]
+    assert "5 to 10" in tips["warmup_percent"]
+    assert "0.001 to 0.02" in tips["weight_decay"] and "0.02 to 0.04" in tips["weight_decay"]
+
+
+def test_seed_is_not_changed_after_each_queue(info):
+    """The page adds "randomize" to every input named seed, unless told otherwise: each queue would train again."""
+    assert inputs(info, "DAdaptTrain")["seed"][1]["control_after_generate"] is False
+
+
+def test_train_and_save_run_without_a_consumer(info):
+    assert {node for node in NODES if info[node]["output_node"]} == {"DAdaptTrain", "DAdaptSaveLoRA"}
+
+
+def test_folders_below_input_and_registered_ones_are_offered(info):
+    offered = inputs(info, "DAdaptLoadDataset")["folder"][1]["options"]
+    assert {"dadapt_demo/train", "dadapt_demo/heldout", REGISTERED_FOLDER} <= set(offered)
+    assert inputs(info, "DAdaptLoadDataset")["heldout_folder"][1]["options"] == ["none", *offered]
