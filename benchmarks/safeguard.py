@@ -18,8 +18,6 @@ from devhost.console import give_result, say
 from devhost.layout import Host, default_base
 from devhost.server import HostServer
 
-TRIGGER_WORD = "fluent3d"
-
 
 def main(arguments: list[str]) -> None:
     options = _parse(arguments)
@@ -52,7 +50,6 @@ def _workflow(run: dict) -> DemoWorkflow:
     """The example workflow with the run's settings, and without its pictures."""
     workflow = read_workflow().prepared(run["steps"])
     nodes = workflow.nodes
-    nodes[workflow.dataset]["inputs"]["trigger_word"] = TRIGGER_WORD
     nodes[workflow.train]["inputs"] |= {"batch_size": run["batch"], "seed": run["seed"]}
     optimizer = nodes[workflow.train]["inputs"]["optimizer"][0]
     nodes[optimizer]["inputs"] |= run["optimizer"]

@@ -105,4 +105,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _has_pictures(folder: Path) -> bool:
-    return bool(list_pictures(folder)[0])
+    try:
+        return bool(list_pictures(folder)[0])
+    except OSError:  # holds a folder that is not ours to read, as lost+found
+        return False

@@ -67,8 +67,10 @@ def _as_parameter(original: Tensor) -> nn.Parameter:
 
 
 def _as_normal(original: Tensor) -> Tensor:
-    """A tensor over the same memory that is no inference tensor."""
-    try:
-        return torch.from_dlpack(original)
-    except (BufferError, RuntimeError, TypeError):  # a dtype that dlpack does not know
-        return torch.from_dlpack(original.view(_BITS[original.element_size()])).view(original.dtype)
+    """A tensor over the same memory that is no inference tensor; a copy where dlpack knows neither the dtype nor the device."""
+    for bits in (original.dtype, _BITS.get(original.element_size(), original.dtype)):
+        try:
+            return torch.from_dlpack(original.view(bits)).view(original.dtype)
+        except (BufferError, RuntimeError, TypeError):
+            continue
+    return original.clone()

@@ -17,10 +17,17 @@ def family(model) -> Family:
     """The family of a host MODEL. Raises `ModelError` for one that cannot be trained."""
     chosen = family_of(type(model.model.model_config).__name__)
     sampling = model.get_model_object("model_sampling")
-    if not isinstance(sampling, comfy.model_sampling.EPS) or isinstance(sampling, comfy.model_sampling.V_PREDICTION):
+    others = (comfy.model_sampling.V_PREDICTION, comfy.model_sampling.X0)  # which the host derives from EPS
+    if not isinstance(sampling, comfy.model_sampling.EPS) or isinstance(sampling, others):
         raise ModelError(
             f"This {chosen.name} model predicts something other than noise ({_bases(sampling)}). Expected an eps-prediction model; "
             "remove a ModelSamplingDiscrete node before Train, or load another checkpoint."
+        )
+    channels, expected = model.model.model_config.unet_config.get("in_channels"), model.model.latent_format.latent_channels
+    if channels != expected:
+        raise ModelError(
+            f"This {chosen.name} model takes {channels} channels where a latent has {expected}: an inpainting or editing model, which "
+            "cannot be trained yet. Load an ordinary checkpoint."
         )
     if not hasattr(sampling, "sigmas"):
         raise ModelError(f"This model has no table of noise levels ({_bases(sampling)}). Expected a model with discrete timesteps.")

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from ..trainer.adapter import LoraAdapter, attached, new_adapter
 from ..trainer.dataset import Dataset
+from ..trainer.errors import ModelError
 from ..trainer.latents import LatentPicture
 from ..trainer.loop import total_steps, train
 from ..trainer.lora_file import lora_tensors
@@ -50,6 +51,7 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
 
     What was trained until an error or a cancel is in the run's folder.
     """
+    _refuse_missing(clip, vae)
     chosen = family(model)
     precision = choose_precision(job.run.precision, model.model.get_dtype(), model.load_device)
     model, clip = without_dynamic_loading(computing_in(model, precision.dtype), clip)
@@ -62,6 +64,14 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
         run = _Run(job, chosen, network, precision, pictures, heldout, progress)
         with attached(run.adapters), run.kept_on_disk():
             return run.go()
+
+
+def _refuse_missing(clip, vae) -> None:
+    """The host's loader hands on None for a part that a checkpoint lacks."""
+    missing = [name for name, part in (("text encoder (CLIP)", clip), ("VAE", vae)) if part is None]
+    if missing:
+        what = " and no ".join(missing)
+        raise ModelError(f"The checkpoint has no {what}. Connect one from Load CLIP or Load VAE, or load a whole checkpoint.")
 
 
 def _encode(model, vae, dataset: Dataset, progress: Progress) -> tuple[list[LatentPicture], list[LatentPicture]]:
@@ -179,5 +189,10 @@ class _Run:
     def _warnings(self, result) -> Iterator[str]:
         if self.job.recipe.preset == "as published":
             yield "the optimizer ran as published, without a safeguard, which often destroys the LoRA in its first 50 steps"
+        if getattr(self.model.model, "model_lowvram", False):
+            yield (
+                "the model did not fit and was loaded in part, which makes training slow and takes more memory again; lower the batch "
+                "size or the resolution, or close what else uses the GPU"
+            )
         if result.skipped_steps:
             yield f"{result.skipped_steps} steps gave numbers that were not finite; they were left out and changed nothing"

@@ -25,10 +25,11 @@ def encode_pictures(
         latent = model.model.process_latent_in(vae.encode(pixels))
         with torch.inference_mode(False):
             latent = latent.clone()[0].to(model.load_device, torch.float32)  # what the executor makes is an inference tensor
-        if latent.dim() != 3 or not latent.isfinite().all():
+        channels = model.model.latent_format.latent_channels
+        if latent.dim() != 3 or latent.shape[0] != channels or not latent.isfinite().all():
             raise ModelError(
                 f"The VAE made of {picture.path.name} a latent of shape {tuple(latent.shape)}, "
-                f"{'finite' if latent.isfinite().all() else 'not finite'}. Expected finite [channels, height, width]. "
+                f"{'finite' if latent.isfinite().all() else 'not finite'}. Expected finite [{channels}, height, width]. "
                 "Connect the VAE of the same checkpoint; start ComfyUI with --fp32-vae if it gives numbers that are not finite."
             )
         encoded.append(LatentPicture(latent, picture.caption, picture.repeats))

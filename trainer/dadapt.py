@@ -17,6 +17,8 @@ The move of p needs the d that is already inside m, so the two sums are all that
 them over every group, one read brings them over, `next_d` gives d, and `adam_step` changes the state; or, where a sum is not
 finite, nothing is changed at all.
 
+A run uses `step` and `d`. Stopping a group, freezing and capping d, s in bf16 and resuming are tested and wait for their settings.
+
 `FlatParameters` makes the parameters of a group views of one tensor and their gradients views of another.
 """
 

@@ -80,6 +80,10 @@ def read_dataset(folder: Path, config: DatasetConfig, heldout_folder: Path | Non
         heldout_files = list_pictures(heldout_folder)[0]
         if not heldout_files:
             raise DatasetError(f"The held-out folder '{heldout_folder.name}' has no pictures. Choose another, or 'none'.")
+        kept_out = {file.path.resolve() for file in heldout_files}
+        files = [file for file in files if file.path.resolve() not in kept_out]
+        if not files:
+            raise DatasetError(f"All pictures of '{name}' are in the held-out folder too, so none is left to train on. Choose another.")
     else:
         files, heldout_files = _split(files, config.heldout_share)
 
@@ -137,7 +141,7 @@ def fingerprint(folder: Path, config: DatasetConfig, heldout_folder: Path | None
 def with_trigger(trigger_word: str, caption: str) -> str:
     """'trigger, caption', or whichever there is; a caption that holds the trigger word already stays as it is."""
     trigger_word, caption = trigger_word.strip(), caption.strip()
-    if not trigger_word or trigger_word in caption:
+    if not trigger_word or re.search(rf"(?<!\w){re.escape(trigger_word)}(?!\w)", caption):
         return caption
     return f"{trigger_word}, {caption}" if caption else trigger_word
 

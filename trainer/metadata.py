@@ -12,6 +12,7 @@ from .recipe import LoraConfig, OptimizerConfig, RunConfig
 from .schedule import warmup_steps
 from .targets import Family
 
+OPTIMIZER_NAMES = {"reference": "dadaptation.DAdaptAdam", "fast": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam"}
 TITLE_KEYS = ("modelspec.title", "ss_output_name")  # set by whoever names the file
 
 
@@ -47,7 +48,8 @@ def training_metadata(
         "ss_network_module": "networks.lora",
         "ss_network_dim": lora.dim,
         "ss_network_alpha": float(lora.dim),
-        "ss_optimizer": f"dadaptation.DAdaptAdam(decouple={resolved.decouple},weight_decay={resolved.weight_decay})",
+        "ss_optimizer": f"{OPTIMIZER_NAMES[resolved.implementation]}(decouple={resolved.decouple},weight_decay={resolved.weight_decay})",
+        "ss_dadapt_growth_rate": recipe.growth_limit(steps),
         "ss_dadapt_recipe": json.dumps(asdict(resolved)),
         "ss_learning_rate": recipe.learning_rate,
         "ss_unet_lr": recipe.learning_rate * recipe.unet if lora.train_unet else None,

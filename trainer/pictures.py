@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff"})
@@ -28,6 +29,8 @@ def read_thumbnail(path: Path, side: int) -> tuple[Image.Image, tuple[int, int]]
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Turned as its EXIF data says, transparency laid on white, as RGB."""
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would cut off at 255
+        image = Image.fromarray((np.asarray(image, dtype=np.float32) / 257).clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

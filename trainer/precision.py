@@ -69,10 +69,18 @@ def choose_precision(choice: str, weights: torch.dtype, device: torch.device) ->
 
 def _is_fast_at_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # torch has no public question for it
+        # torch has no public question for it
+        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return device.type == "xpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def gradient_norm(gradients: list[Tensor]) -> Tensor:
-    """L2 norm over all gradients as a 0-d tensor; not finite if and only if some gradient is not."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+def gradient_norm(gradients: list[Tensor], device: torch.device) -> Tensor:
+    """L2 norm over all gradients as a 0-d tensor on `device`; not finite if and only if some gradient is not.
+
+    The gradients may lie on several devices: the host may keep its text encoder on the CPU.
+    """
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for gradient in gradients:
+        by_device.setdefault(gradient.device, []).append(gradient)
+    norms = [torch.linalg.vector_norm(torch.stack(torch._foreach_norm(same))).to(device) for same in by_device.values()]
+    return torch.linalg.vector_norm(torch.stack(norms))

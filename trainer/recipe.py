@@ -164,8 +164,9 @@ class OptimizerConfig:
     )
     growth_rate: float = setting(
         AUTO_GROWTH,
-        "How much d may grow in one step: 1.02 is 2%. 0 is auto: as slowly as the run's length allows, so that d stops where it is right "
-        "and does not overshoot. 10 is no limit. The guide does not set it: with bias correction, it is the safeguard that this pack adds.",
+        "How much d may grow in one step: 1.02 is 2%. 0 is auto: from the run's length, so that d passes 5e-4 after two thirds of it and "
+        "the network has time to answer; from a d0 of 5e-4 or more, d stays. 10 is no limit. The guide does not set it: with bias "
+        "correction, it is the safeguard that this pack adds.",
         min=0.0,
         max=NO_GROWTH_LIMIT,
         step=0.01,

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 from comfyui_dadapt_lora.trainer.contact_sheet import contact_sheet
 from comfyui_dadapt_lora.trainer.dataset import fingerprint, read_dataset, with_trigger
@@ -40,6 +41,7 @@ def test_a_folder_that_is_chosen_itself_repeats_by_its_own_number(tmp_path):
     [
         ("fluent3d", "red apple", "fluent3d, red apple"),
         ("fluent3d", "a fluent3d apple", "a fluent3d apple"),
+        ("art", "party hat", "art, party hat"),
         ("", "red apple", "red apple"),
         ("fluent3d", "", "fluent3d"),
         (" fluent3d ", " red apple\n", "fluent3d, red apple"),
@@ -150,3 +152,20 @@ def test_contact_sheet_shows_every_picture_of_a_small_data_set(tmp_path):
     sheet = contact_sheet(read_dataset(tmp_path, SMALL))
     found = {colour for _, colour in sheet.getcolors(maxcolors=100_000)}
     assert {(255, 0, 0), (0, 128, 0), (0, 0, 255)} <= found
+
+
+def test_a_held_out_folder_inside_the_data_set_is_not_trained_on(tmp_path):
+    add_picture(tmp_path / "1_train", "a.png", "a")
+    add_picture(tmp_path / "2_test", "b.png", "b")
+    dataset = read_dataset(tmp_path, SMALL, tmp_path / "2_test")
+    assert [picture.path.name for picture in dataset.pictures] == ["a.png"]
+    assert [picture.path.name for picture in dataset.heldout] == ["b.png"]
+    with pytest.raises(DatasetError, match="none is left to train on"):
+        read_dataset(tmp_path / "2_test", SMALL, tmp_path / "2_test")
+
+
+def test_16_bit_grey_keeps_its_shades(tmp_path):
+    """Half of white is middle grey, not white."""
+    Image.fromarray(np.full((128, 128), 32768, dtype=np.uint16)).save(tmp_path / "grey.png")
+    (picture,) = read_dataset(tmp_path, SMALL).pictures
+    assert picture.thumbnail.getpixel((5, 5)) == (128, 128, 128)

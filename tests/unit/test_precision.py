@@ -60,6 +60,12 @@ def test_other_precisions_have_no_scale():
 
 def test_gradient_norm_is_over_all_tensors_and_not_finite_if_one_value_is_not():
     gradients = [torch.full((3,), 2.0), torch.full((2, 2), 1.0)]
-    assert gradient_norm(gradients).item() == pytest.approx(4.0)
+    assert gradient_norm(gradients, CPU).item() == pytest.approx(4.0)
     gradients[1][0, 0] = float("inf")
-    assert not gradient_norm(gradients).isfinite()
+    assert not gradient_norm(gradients, CPU).isfinite()
+
+
+@pytest.mark.gpu
+def test_gradient_norm_takes_gradients_on_several_devices():
+    gradients = [torch.full((3,), 2.0), torch.full((2, 2), 1.0, device=CUDA)]
+    assert gradient_norm(gradients, CUDA).item() == pytest.approx(4.0)
