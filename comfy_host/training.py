@@ -51,8 +51,8 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
 
     What was trained until an error or a cancel is in the run's folder.
     """
-    _refuse_missing(clip, vae)
     chosen = family(model)
+    _refuse_missing(clip, vae)
     precision = choose_precision(job.run.precision, model.model.get_dtype(), model.load_device)
     model, clip = without_dynamic_loading(computing_in(model, precision.dtype), clip)
     pictures, heldout = _encode(model, vae, job.dataset, progress)

@@ -159,31 +159,39 @@ def test_caption_that_is_no_text_is_named(client, folder, folder_name):
     assert "red.txt" in said and "UTF-8" in said
 
 
-@pytest.fixture(scope="module")
-def sd2_checkpoint(server):
-    """As much of an SD 2 checkpoint as the host needs to recognise and load one: a UNet for text embeddings of 1024 channels."""
+def write_checkpoint(server, name: str, text_channels: int, projection: tuple[int, ...]) -> str:
+    """As much of a checkpoint as the host needs to recognise a family by its UNet, and to load it: neither text encoder nor VAE."""
     shapes = {
         "input_blocks.0.0.weight": (320, 4, 3, 3),
         "input_blocks.1.0.in_layers.0.weight": (320,),
         "input_blocks.1.0.out_layers.3.weight": (320, 320, 3, 3),
-        "input_blocks.1.1.proj_in.weight": (320, 320),
-        "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 1024),
+        "input_blocks.1.1.proj_in.weight": projection,
+        "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, text_channels),
         "output_blocks.0.0.in_layers.0.weight": (640,),
         "output_blocks.1.0.in_layers.0.weight": (640,),
         "out.2.weight": (4, 320, 3, 3),
     }
-    weights = {f"model.diffusion_model.{name}": torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}
-    file = server.base / "models" / "checkpoints" / "sd2.safetensors"
-    safetensors.torch.save_file(weights, file)
-    return file.name
+    weights = {f"model.diffusion_model.{key}": torch.zeros(shape, dtype=torch.float16) for key, shape in shapes.items()}
+    safetensors.torch.save_file(weights, server.base / "models" / "checkpoints" / name)
+    return name
 
 
-def test_another_model_family_is_refused_by_name(client, sd2_checkpoint):
+def test_another_model_family_is_refused_by_name(server, client):
+    """Before anything else is said of it: no other node would help."""
     workflow = graph.training(GOOD)
-    graph.settings(workflow, "CheckpointLoaderSimple")["ckpt_name"] = sd2_checkpoint
+    graph.settings(workflow, "CheckpointLoaderSimple")["ckpt_name"] = write_checkpoint(server, "sd2.safetensors", 1024, (320, 320))
     said = refusal(client, workflow)
     assert "DAdaptTrain" in said
     assert "SD20" in said and "Expected a checkpoint of: SD 1.5" in said and "Load Checkpoint" in said
+
+
+def test_checkpoint_without_a_text_encoder_is_refused(server, client):
+    """A file of the right family that holds the UNet alone."""
+    workflow = graph.training(GOOD)
+    name = write_checkpoint(server, "unet-only.safetensors", 768, (320, 320, 1, 1))
+    graph.settings(workflow, "CheckpointLoaderSimple")["ckpt_name"] = name
+    said = refusal(client, workflow)
+    assert "The checkpoint has no text encoder (CLIP)" in said and "load a whole checkpoint" in said
 
 
 def test_model_that_predicts_something_else_is_refused(client):
