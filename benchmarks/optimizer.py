@@ -26,7 +26,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from devhost.console import give_result
 
-from ..trainer.dadapt import CPU_BLOCK, DAdaptAdam, reference_optimizer
+from ..trainer.dadapt import DAdaptAdam, reference_optimizer
+from ..trainer.flat_parameters import CPU_BLOCK
 
 DIM = 16
 RECIPE = dict(weight_decay=0.02, decouple=True)

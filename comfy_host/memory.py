@@ -16,13 +16,15 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # integer types that s
 
 def without_dynamic_loading(model, clip) -> tuple:
     """MODEL and CLIP whose weights stay where they are loaded. Newer hosts on NVIDIA stream them in at each use, out of a hook's reach."""
-    is_dynamic = getattr(model, "is_dynamic", None)
-    if is_dynamic is not None and is_dynamic():
+    if _is_dynamic(model):
         model = model.clone(disable_dynamic=True)
-    is_dynamic = getattr(clip.patcher, "is_dynamic", None)
-    if is_dynamic is not None and is_dynamic():
+    if _is_dynamic(clip.patcher):
         clip = clip.clone(disable_dynamic=True)
     return model, clip
+
+
+def _is_dynamic(patcher) -> bool:
+    return hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
 
 
 def load_together(patchers: Iterable, memory: int) -> None:

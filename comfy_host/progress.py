@@ -13,14 +13,13 @@ class Progress:
     def __init__(self, node_id: str | None) -> None:
         self.node_id = node_id
         self._bar: comfy.utils.ProgressBar | None = None
-        self._total = 0
+        self._text, self._total = "", 0
 
     def phase(self, text: str, total: int = 0) -> None:
         """Begins a phase with a bar of `total` ticks, or without a bar."""
         stop_if_asked()
         self._bar = comfy.utils.ProgressBar(total, node_id=self.node_id) if total else None
-        self._total = total
-        self._text = text
+        self._text, self._total = text, total
         self._say(text)
 
     def tick(self, done: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from comfy_api.latest import io
 
 from ..comfy_host.saving import save_lora
-from ..trainer.lora_file import FILE_DTYPES
+from ..trainer.precision import DTYPES
 from . import schema
 
 ADD_NUMBER, OVERWRITE = "add a number", "overwrite"
@@ -26,7 +26,7 @@ class SaveLoRA(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "dtype",
-                    options=list(FILE_DTYPES),
+                    options=list(DTYPES),
                     default="fp16",
                     tooltip="fp16 is what everybody shares: half the size of fp32, and no visible difference.",
                 ),

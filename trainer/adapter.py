@@ -52,11 +52,6 @@ def lora_convolution(x: Tensor, down: Tensor, up: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(x, down[:, :, None, None]), up[:, :, None, None])
 
 
-def merged_weight(weight: Tensor, down: Tensor, up: Tensor) -> Tensor:
-    """W + up down, in the shape of `weight`: what the adapter computes, as one weight."""
-    return weight + (up @ down).reshape(weight.shape)
-
-
 def new_adapter(
     name: str, part: str, module: nn.Module, dim: int, generator: torch.Generator, device: torch.device
 ) -> LoraAdapter:

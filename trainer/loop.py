@@ -119,7 +119,7 @@ class _Step:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if self.loss_scale.value != 1:
             torch._foreach_mul_(gradients, 1 / self.loss_scale.value)
-        loss, norm = torch.stack((loss, gradient_norm(gradients, loss.device))).tolist()  # the one wait for the device
+        loss, norm = torch.stack((loss, gradient_norm(gradients, loss.device))).tolist()  # the loop's one wait for the device
         finite = math.isfinite(loss) and math.isfinite(norm)
         self.loss_scale.after_step(finite)
         if finite:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from .adapter import LoraAdapter
 from .errors import LoraFileError
-
-FILE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+from .precision import DTYPES
 
 
 def lora_tensors(adapters: Sequence[LoraAdapter]) -> dict[str, Tensor]:
@@ -34,7 +33,7 @@ def layer_names(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def cast(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
     """The tensors in "fp16", "bf16" or "fp32". Raises `LoraFileError` for a value that does not fit or is not finite."""
-    out = {key: tensor.to(FILE_DTYPES[dtype]).contiguous() for key, tensor in tensors.items()}
+    out = {key: tensor.to(DTYPES[dtype]).contiguous() for key, tensor in tensors.items()}
     bad = [key for key, tensor in out.items() if not tensor.isfinite().all()]
     if bad:
         raise LoraFileError(

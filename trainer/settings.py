@@ -1,7 +1,7 @@
 """How a setting is declared once: default, range, choices and help, for the dataclass that checks and the node that shows."""
 
 import math
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import SettingError
@@ -25,8 +25,7 @@ def setting(default: Any, help: str, **limits: Any) -> Any:
 
 def limits_of(settings: type) -> dict[str, tuple[Any, Limits]]:
     """Maps the name of each declared setting of a dataclass to its default and limits, in order."""
-    declared = [f for f in fields(settings) if "limits" in f.metadata]
-    return {f.name: (None if f.default is MISSING else f.default, f.metadata["limits"]) for f in declared}
+    return {f.name: (f.default, f.metadata["limits"]) for f in fields(settings) if "limits" in f.metadata}
 
 
 def check_settings(settings: Any) -> None:

@@ -10,8 +10,9 @@ import weakref
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer.dadapt import ALIGNMENT, DAdaptAdam, reference_optimizer
+from comfyui_dadapt_lora.trainer.dadapt import DAdaptAdam, reference_optimizer
 from comfyui_dadapt_lora.trainer.errors import SettingError, TrainerError
+from comfyui_dadapt_lora.trainer.flat_parameters import ALIGNMENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import Parameter
