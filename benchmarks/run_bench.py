@@ -6,7 +6,7 @@ from importlib import import_module
 from devhost.console import say
 from devhost.pack import NAME, load_pack
 
-BENCHMARKS = ("optimizer", "safeguard")  # a module each, with main(arguments)
+BENCHMARKS = ("optimizer", "presets", "safeguard")  # a module each, with main(arguments)
 
 
 def main() -> int:

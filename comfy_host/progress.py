@@ -1,10 +1,12 @@
 """Telling the person at the graph how a run goes, and hearing that they want it to stop."""
 
+import logging
+
 import comfy.model_management
 import comfy.utils
 from server import PromptServer
 
-from ..trainer.metrics import StepRecord
+from ..trainer.metrics import Notice, StepRecord
 
 
 class Progress:
@@ -14,6 +16,7 @@ class Progress:
         self.node_id = node_id
         self._bar: comfy.utils.ProgressBar | None = None
         self._text, self._total = "", 0
+        self._notice = ""
 
     def phase(self, text: str, total: int = 0) -> None:
         """Begins a phase with a bar of `total` ticks, or without a bar."""
@@ -49,7 +52,20 @@ class Progress:
         rates = {"unet": record.dlr_unet, "te": record.dlr_text_encoder}
         rates_text = " ".join(f"{part} {rate:.1e}" for part, rate in rates.items() if rate is not None)
         loss = "not finite" if record.loss_average is None else f"{record.loss_average:.4f}"
-        self._show(f"step {record.step}/{steps}, epoch {record.epoch}\nloss {loss}\nd·lr {rates_text}\n{_duration(seconds_left)} left")
+        where = f"step {record.step}/{steps}, epoch {record.epoch}"
+        lines = [where, f"loss {loss}", f"d·lr {rates_text}", f"{_duration(seconds_left)} left"]
+        self._show("\n".join(lines) + self._notice)
+
+    def measuring(self, step: int) -> None:
+        """The held-out pictures are measured: a pause between two steps."""
+        stop_if_asked()
+        self._say("measuring the held-out loss" + (f" after step {step}" if step else ""))
+
+    def notice(self, notice: Notice) -> None:
+        """Something that must not wait for the report: on the node from the next step on, on the console, and for the page."""
+        self._notice = f"\n{notice.text}"
+        logging.getLogger(__name__).warning("Step %s: %s", notice.step, notice.text)
+        _send("dadapt_lora.notice", {"node": self.node_id, "step": notice.step, "text": notice.text})
 
     def finished(self, text: str) -> None:
         """The last text on the node."""

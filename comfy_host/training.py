@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ..trainer.adapter import LoraAdapter, attached, new_adapter
+from ..trainer.algorithms import refuse_missing_package
 from ..trainer.dataset import Dataset
 from ..trainer.errors import ModelError
+from ..trainer.heldout import best_of
 from ..trainer.latents import LatentPicture
 from ..trainer.loop import total_steps, train
 from ..trainer.lora_file import lora_tensors
 from ..trainer.metadata import training_metadata
-from ..trainer.metrics import StepRecord
-from ..trainer.objective import HeldoutGrid
+from ..trainer.metrics import BestSoFar, Event, HeldoutLoss, KeptLora, Measuring, Notice, SavedOnTheWay, StepRecord
+from ..trainer.objective import LossGrid
 from ..trainer.precision import Precision, choose_precision
+from ..trainer.presets import PRESETS
 from ..trainer.recipe import LoraConfig, OptimizerConfig, RunConfig
-from ..trainer.report import HeldoutLoss, Report
+from ..trainer.report import Report
 from ..trainer.seeds import Generators
 from ..trainer.targets import Family
 from .folders import name_in_output
@@ -53,6 +56,8 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
     """
     chosen = family(model)
     _refuse_missing(clip, vae)
+    job.recipe.refuse_stopping(job.lora.parts)
+    refuse_missing_package(job.recipe)
     precision = choose_precision(job.run.precision, model.model.get_dtype(), model.load_device)
     model, clip = without_dynamic_loading(computing_in(model, precision.dtype), clip)
     pictures, heldout = _encode(model, vae, job.dataset, progress)
@@ -106,22 +111,28 @@ class _Run:
         self.model, self.clip = network.patcher, network.text_encoder.clip
         self.steps = total_steps(job.run, pictures)
         self.adapters = self._new_adapters()
-        self.grid = HeldoutGrid.draw(heldout, network.timesteps, Generators.seeded(HELDOUT_SEED).heldout) if heldout else None
+        self.grid = LossGrid.draw(heldout, network.timesteps, Generators.seeded(HELDOUT_SEED).heldout) if heldout else None
         self.heldout: list[HeldoutLoss] = []
+        self.best: KeptLora | None = None
+        self.notices: list[Notice] = []
         self.folder = RunFolder(job.dataset.name)
         self.started = datetime.now(timezone.utc)
 
     def go(self) -> tuple[LoraModel, Report]:
-        self._measure(step=0)
         self.progress.phase("training", self.steps)
         result = train(
-            self.network, self.pictures, self.adapters, self.job.recipe, self.job.run, self.precision, self._after_step
+            self.network, self.pictures, self.adapters, self.job.recipe, self.job.run, self.precision, self._on_event, self.grid
         )
-        self._measure(step=self.steps)
-        folder = name_in_output(self.folder.path)
-        report = Report(result, self.folder.records, self.heldout, list(self._found()), list(self._warnings(result)), folder)
-        lora = self._lora()
+        last = self._last()
+        chosen = self.best if self.best and self.job.run.hand_on == "best" else last
+        warnings, folder = list(self._warnings(result)), name_in_output(self.folder.path)
+        report = Report(result, self.folder.records, self.heldout, list(self._found()), warnings, chosen.record.step, folder)
+        lora = self._lora(chosen)
         self.folder.save(lora, {"ended": "finished", **report.summary()})
+        if chosen is not last:
+            self.folder.keep(self._lora(last), "last")
+        elif self.best and self.best.record.step != last.record.step:
+            self.folder.keep(self._lora(self.best), "best")
         self.progress.finished(report.text)
         return lora, report
 
@@ -132,11 +143,27 @@ class _Run:
             yield
         except BaseException as reason:  # the host's interrupt is a BaseException in newer versions
             if self.folder.records:
-                ended = "cancelled" if type(reason).__name__ == "InterruptProcessingException" else "failed"
-                step = self.folder.records[-1].step
-                self.folder.save(self._lora(), {"ended": ended, "step": step, "reason": f"{type(reason).__name__}: {reason}"})
+                self._save_unfinished(reason)
             self.folder.discard_if_empty()
             raise
+
+    def _save_unfinished(self, reason: BaseException) -> None:
+        """The LoRA as it is, the best one so far, and what was measured."""
+        last = self._last()
+        report = {
+            "ended": "cancelled" if type(reason).__name__ == "InterruptProcessingException" else "failed",
+            "step": last.record.step,
+            "reason": f"{type(reason).__name__}: {reason}",
+            "heldout": [[measured.step, measured.loss] for measured in self.heldout],
+            "best_step": self.best.record.step if self.best else None,
+            "notices": [notice.text for notice in self.notices],
+        }
+        self.folder.save(self._lora(last), report)
+        if self.best and self.best.record.step != last.record.step:
+            self.folder.keep(self._lora(self.best), "best")
+
+    def _last(self) -> KeptLora:
+        return KeptLora(self.folder.records[-1], lora_tensors(self.adapters))
 
     def _new_adapters(self) -> list[LoraAdapter]:
         generator = Generators.seeded(self.job.run.seed).init
@@ -147,17 +174,25 @@ class _Run:
             for layer in layers
         ]
 
-    def _measure(self, step: int) -> None:
-        if self.grid is not None:
-            self.progress.phase("measuring the held-out loss")
-            with self.precision.autocast():
-                self.heldout.append(HeldoutLoss(step, self.grid.loss(self.network)))
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case StepRecord():
+                self.folder.record(event)
+                self.progress.step(event, self.steps)
+            case Measuring(step):
+                self.progress.measuring(step)
+            case HeldoutLoss():
+                self.heldout.append(event)
+                self.folder.measured(event)
+            case BestSoFar(lora):
+                self.best = lora
+            case SavedOnTheWay(lora):
+                self.folder.keep(self._lora(lora), f"step_{lora.record.step:06d}")
+            case Notice():
+                self.notices.append(event)
+                self.progress.notice(event)
 
-    def _after_step(self, record: StepRecord) -> None:
-        self.folder.record(record)
-        self.progress.step(record, self.steps)
-
-    def _lora(self) -> LoraModel:
+    def _lora(self, kept: KeptLora) -> LoraModel:
         metadata = training_metadata(
             family=self.family,
             base_model=self.job.base_model,
@@ -169,10 +204,10 @@ class _Run:
             run=self.job.run,
             precision=str(self.precision),
             steps=self.steps,
-            last=self.folder.records[-1] if self.folder.records else None,
+            last=kept.record,
             started=self.started,
         )
-        return LoraModel(lora_tensors(self.adapters), metadata, key_map(self.model, self.clip))
+        return LoraModel(kept.tensors, metadata, key_map(self.model, self.clip))
 
     def _found(self) -> Iterator[str]:
         """What the run found, and what it made of it."""
@@ -187,8 +222,9 @@ class _Run:
         yield from found_upstream(self.model, self.clip, self.network.text_encoder.clip_skip)
 
     def _warnings(self, result) -> Iterator[str]:
-        if self.job.recipe.preset == "as published":
-            yield "the optimizer ran as published, without a safeguard, which often destroys the LoRA in its first 50 steps"
+        if PRESETS[self.job.recipe.preset].warning:
+            yield PRESETS[self.job.recipe.preset].warning
+        yield from (notice.text for notice in self.notices)
         if getattr(self.model.model, "model_lowvram", False):
             yield (
                 "the model did not fit and was loaded in part, which makes training slow and takes more memory again; lower the batch "
@@ -196,3 +232,9 @@ class _Run:
             )
         if result.skipped_steps:
             yield f"{result.skipped_steps} steps gave numbers that were not finite; they were left out and changed nothing"
+        best = best_of(self.heldout)
+        if best and self.heldout[0].loss is not None and best.loss >= self.heldout[0].loss:
+            yield (
+                "the held-out loss was never below the untouched model's: on pictures that it has not seen, this LoRA is no gain. Check "
+                "that captions say what is in the pictures, and that the held-out pictures are of the same style or subject"
+            )

@@ -63,5 +63,4 @@ def _title(trigger_word: str) -> str:
 
 def curves(steps_file: Path, summary: dict[str, Any]) -> Image.Image:
     records = [json.loads(line) for line in steps_file.read_text(encoding="utf-8").splitlines()]
-    heldout = [(0, summary["heldout_loss_before"]), (summary["steps"], summary["heldout_loss_after"])]
-    return draw_curves(records, [(step, loss) for step, loss in heldout if loss is not None], CURVES_SIZE)
+    return draw_curves(records, [(step, loss) for step, loss in summary["heldout"] if loss is not None], CURVES_SIZE)

@@ -49,4 +49,15 @@ TEST_TOOLS = (
     "playwright==1.65.2",
 )
 
+# Installed without what they ask for: numpy, scipy, Pillow and packaging are the host's, and the rest of it nobody here uses.
+TEST_TOOLS_ALONE = (
+    "scikit-learn>=1.5,<2",  # Iris and Wine; with the three below
+    "joblib>=1.4,<1.6",
+    "threadpoolctl>=3.5,<4",
+    "narwhals>=2,<3",
+    "tensorboard>=2.18,<3",  # the reader of event files; with the two below
+    "protobuf>=6.31.1,<8",
+    "absl-py>=2,<3",
+)
+
 LINT_TOOLS = ("ruff==0.17.6",)

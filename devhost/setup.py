@@ -35,13 +35,14 @@ def prepare_host() -> Host:
 
 def prepare_test_tools(python: Path) -> Path:
     """The folder to put on that Python's sys.path so that it has pytest and its company."""
-    folder, wanted = shared_folder() / "tools" / _python_tag(python), fingerprint(pins.TEST_TOOLS)
+    folder, wanted = shared_folder() / "tools" / _python_tag(python), fingerprint(pins.TEST_TOOLS, pins.TEST_TOOLS_ALONE)
     if read_stamp(folder) != wanted:
         with exclusive(shared_folder()):
             if read_stamp(folder) != wanted:
                 say(f"Installing the test tools into {folder}")
                 with whole_folder(folder) as partial:
                     install(python, pins.TEST_TOOLS, "--quiet", "--target", str(partial))
+                    install(python, pins.TEST_TOOLS_ALONE, "--quiet", "--no-deps", "--target", str(partial))
                     write_stamp(partial, wanted)
     return folder
 

@@ -7,8 +7,9 @@ from .lora_config import LoRAConfigNode
 from .optimizer import OptimizerNode
 from .save_lora import SaveLoRA
 from .train import Train
+from .training_curves import TrainingCurves
 
 
 class DAdaptLoRAExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadDataset, LoRAConfigNode, OptimizerNode, Train, SaveLoRA]
+        return [LoadDataset, LoRAConfigNode, OptimizerNode, Train, SaveLoRA, TrainingCurves]

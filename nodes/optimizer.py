@@ -12,8 +12,8 @@ class OptimizerNode(io.ComfyNode):
         return schema.schema(
             node_id="DAdaptOptimizer",
             display_name="DAdapt Optimizer (DAdapt LoRA)",
-            description="D-Adaptation Adam, which finds the learning rate by itself, with the settings of the 2023 guide.",
-            search_aliases=["d-adaptation", "dadaptation", "learning rate"],
+            description="How the LoRA learns: D-Adaptation, which finds the learning rate by itself; or another preset.",
+            search_aliases=["d-adaptation", "dadaptation", "prodigy", "adamw", "learning rate"],
             inputs=schema.inputs_of(OptimizerConfig),
             outputs=[schema.Optimizer.Output(display_name="OPTIMIZER")],
         )

@@ -12,7 +12,8 @@ CATEGORY = "training/DAdapt LoRA"
 Dataset = io.Custom("DADAPT_DATASET")
 LoraConfig = io.Custom("DADAPT_LORA_CONFIG")
 Optimizer = io.Custom("DADAPT_OPTIMIZER")
-Report = io.Custom("DADAPT_REPORT,LOSS_MAP")  # also what the host's Plot Loss Graph takes
+Report = io.Custom("DADAPT_REPORT,LOSS_MAP")  # an output; also what the host's Plot Loss Graph takes
+ReportOnly = io.Custom("DADAPT_REPORT")  # an input: a loss map alone does not do
 LoraModel = io.Custom("LORA_MODEL")
 
 _SCHEMA_KEYWORDS = inspect.signature(io.Schema).parameters

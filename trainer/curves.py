@@ -1,11 +1,25 @@
 """The curves of a run as one picture: loss and held-out loss above, d·lr of both parts below."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
+
+from .errors import SettingError
+from .packages import package
+from .report import Report
 
 DOTS_PER_INCH = 100
 LINE_COLOURS = {"dlr_unet": ("UNet", "#1f77b4"), "dlr_text_encoder": ("text encoder", "#d95f02")}
 HELDOUT_COLOUR, AVERAGE_COLOUR, LOSS_COLOUR = "#2a9d4a", "#333333", "#c8c8c8"
+COMPARED_COLOURS = ("#1f77b4", "#2a9d4a", "#d95f02", "#8e5bb5", "#333333", "#b5945b")
+
+
+def draw_report(report: Report, size: tuple[int, int]):
+    """A PIL.Image of `size` (width, height) in pixels of what a run reports."""
+    if not isinstance(report, Report):
+        raise SettingError(f"report: expected the REPORT of a DAdapt Train node, got {type(report).__name__}. Connect that output.")
+    heldout = [(measured.step, measured.loss) for measured in report.heldout if measured.loss is not None]
+    return draw_curves([asdict(record) for record in report.records], heldout, size)
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]], heldout: Sequence[tuple[int, float]], size: tuple[int, int]):
@@ -13,20 +27,44 @@ def draw_curves(records: Sequence[Mapping[str, Any]], heldout: Sequence[tuple[in
 
     records: one a step, with "step", "loss" (None: skipped step), "loss_average", "dlr_unet" and "dlr_text_encoder"
         (None: that part does not train), as in steps.jsonl.
-    heldout: (step, loss) pairs; step 0 is the untouched model; may be empty.
-
-    Draws on a Figure of its own: pyplot's state, which belongs to whoever uses pyplot, is not touched.
+    heldout: (step, loss) pairs; step 0 is the untouched model; may be empty. The lowest of the others is marked.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and most runs never draw
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    figure = Figure(figsize=(size[0] / DOTS_PER_INCH, size[1] / DOTS_PER_INCH), dpi=DOTS_PER_INCH, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    loss_axes, rate_axes = figure.subplots(2, 1, sharex=True)
+    figure = _figure(size)
+    loss_axes, rate_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _draw_losses(loss_axes, records, heldout)
     _draw_rates(rate_axes, records)
     rate_axes.set_xlabel("step")
+    return _as_image(figure)
+
+
+def draw_comparison(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]], size: tuple[int, int]):
+    """A PIL.Image of held-out losses: of each name, the runs of its seeds as thin lines and their mean as a thick one.
+
+    runs: for each name a list of runs, each of them (step, loss) pairs at the same steps; step 0 is the untouched model.
+    """
+    figure = _figure(size)
+    axes = figure.subplots()
+    for colour, (name, seeds) in zip(COMPARED_COLOURS, runs.items(), strict=False):
+        for seed in seeds:
+            axes.plot(*zip(*seed, strict=True), color=colour, linewidth=0.6, alpha=0.5)
+        means = [(same[0][0], sum(loss for _, loss in same) / len(same)) for same in zip(*seeds, strict=True)]
+        axes.plot(*zip(*means, strict=True), color=colour, linewidth=2.2, label=name)
+    axes.set_xlabel("step")
+    axes.set_ylabel("held-out loss")
+    _finish(axes)
+    return _as_image(figure)
+
+
+def _figure(size: tuple[int, int]):
+    """A Figure of its own: pyplot's state, which belongs to whoever uses pyplot, is not touched."""
+    Figure = package("matplotlib.figure", "Drawing curves").Figure  # slow to import, and most runs never draw
+    return Figure(figsize=(size[0] / DOTS_PER_INCH, size[1] / DOTS_PER_INCH), dpi=DOTS_PER_INCH, layout="constrained")
+
+
+def _as_image(figure):
+    from PIL import Image
+
+    canvas = package("matplotlib.backends.backend_agg", "Drawing curves").FigureCanvasAgg(figure)
     canvas.draw()
     return Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")
 
@@ -38,17 +76,29 @@ def _draw_losses(axes, records: Sequence[Mapping[str, Any]], heldout: Sequence[t
     axes.plot(steps, losses, ".", color=LOSS_COLOUR, markersize=4, label="loss of a step")
     axes.plot(steps, averages, color=AVERAGE_COLOUR, label="loss, averaged")
     if heldout:
-        axes.plot(*zip(*heldout, strict=True), "o--", color=HELDOUT_COLOUR, label="held-out loss")
-        _write_value(axes, heldout[0], "left")
-        _write_value(axes, heldout[-1], "right")
+        axes.plot(*zip(*heldout, strict=True), "o-", color=HELDOUT_COLOUR, markersize=4, label="held-out loss")
+        _mark_heldout(axes, heldout)
     axes.set_ylim(0, _upper_limit(losses, [*averages, *(loss for _, loss in heldout)]))
     axes.set_ylabel("loss")
     _finish(axes)
 
 
-def _write_value(axes, point: tuple[int, float], alignment: str) -> None:
+def _mark_heldout(axes, heldout: Sequence[tuple[int, float]]) -> None:
+    """The numbers of the untouched model, of the best step and of the last."""
+    _write_value(axes, heldout[0], "left", f"{heldout[0][1]:.4f}")
+    trained = [measured for measured in heldout if measured[0] > 0]
+    if not trained:
+        return
+    best = min(trained, key=lambda measured: measured[1])
+    if best is not heldout[-1]:
+        _write_value(axes, heldout[-1], "right", f"{heldout[-1][1]:.4f}")
+    axes.axvline(best[0], color=HELDOUT_COLOUR, linestyle=":", linewidth=1)
+    axes.plot(*best, "*", color=HELDOUT_COLOUR, markersize=13, label=f"best: {best[1]:.4f} at step {best[0]}")
+
+
+def _write_value(axes, point: tuple[int, float], alignment: str, text: str) -> None:
     axes.annotate(
-        f"{point[1]:.4f}",
+        text,
         point,
         xytext=(0, 9),
         textcoords="offset points",

@@ -17,15 +17,11 @@ The move of p needs the d that is already inside m, so the two sums are all that
 them over every group, one read brings them over, `next_d` gives d, and `adam_step` changes the state; or, where a sum is not
 finite, nothing is changed at all.
 
-A run uses `step` and `d`. Stopping a group, freezing and capping d, s in bf16 and resuming are tested and wait for their settings.
-
 `flat_parameters` makes the parameters of a group views of one tensor and their gradients views of another.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +32,7 @@ from torch import Tensor
 
 from .errors import SettingError
 from .flat_parameters import Block, FlatParameters, Layout, Sums, by_kind
+from .packages import package, quietly
 
 # What one d cannot have twice. All but the rate dadaptation takes from its first group without a look at the others.
 SHARED_SETTINGS = ("lr", "betas", "growth_rate", "use_bias_correction", "decouple", "d_cap", "d_frozen")
@@ -173,6 +170,7 @@ class DAdaptAdam(torch.optim.Optimizer):
         self.skipped_steps = 0
         self.consecutive_skipped = 0
         self.gradient_norm = 0.0  # over all groups, of the latest step
+        self.loss = 0.0  # that the latest step was told, if it was
         super().__init__(params, defaults)
         _expect(s_dtype in (None, torch.bfloat16), f"s_dtype: expected None or torch.bfloat16, got {s_dtype}.")
         _refuse_settings(self.param_groups)
@@ -182,25 +180,26 @@ class DAdaptAdam(torch.optim.Optimizer):
     # -- a step
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = None if closure is None else torch.enable_grad()(closure)()
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: Tensor | None = None) -> Any:
+        """`loss` (0-dim) is read in the step's one synchronization, into `self.loss`; if it is not finite, nothing changes either."""
+        result = None if closure is None else torch.enable_grad()(closure)()
         lr = self._rate()
         layout = self._layout() if lr else None
         if layout is None or not layout.blocks:
-            return loss
+            return result
         dlr = self.d * lr * self._bias_correction()
         scratch = layout.scratch()
         self._form_sums(layout.blocks, scratch, dlr)
-        sums = layout.read()
+        sums, self.loss = layout.read(loss)
         self.gradient_norm = math.hypot(*(block.g_norm for block in sums))
         estimate = self._estimate(layout.blocks, sums, dlr)
-        if not _in_range(layout.blocks, sums, estimate):
+        if not (math.isfinite(self.loss) and _in_range(layout.blocks, sums, estimate)):
             self.skipped_steps += 1
             self.consecutive_skipped += 1
         elif estimate.moves:
             self._adam_step(layout.blocks, scratch, dlr)
             self._publish(estimate)
-        return loss
+        return result
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """By default the gradients stay where they are and become zero, in one operation for each group."""
@@ -266,8 +265,11 @@ class DAdaptAdam(torch.optim.Optimizer):
 
     @d_cap.setter
     def d_cap(self, cap: float) -> None:
-        """Holds from the next step on, also against a d that is already above."""
+        """Holds from the next step on, also against a d that is already above: what is in the momentum shrinks with it."""
         _expect(cap > 0, f"d_cap: expected a number above 0, got {cap}.")
+        if cap < self.d:
+            for flat in self._flats:
+                flat.m.mul_(cap / self.d)
         self._set(d_cap=cap, d=min(self.d, cap))
 
     @property
@@ -388,10 +390,8 @@ class DAdaptAdam(torch.optim.Optimizer):
 
 def reference_optimizer(params: Iterable[Any], *, decouple: bool = True, **settings: Any) -> torch.optim.Optimizer:
     """`dadaptation.DAdaptAdam` with the settings that `DAdaptAdam` shares with it, without the line that it prints."""
-    import dadaptation
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        return dadaptation.DAdaptAdam(params, decouple=decouple, **settings)
+    dadaptation = package("dadaptation", "The implementation 'reference'")
+    return quietly(dadaptation.DAdaptAdam, params, decouple=decouple, **settings)
 
 
 def _in_range(blocks: Sequence[Block], sums: Sequence[Sums], estimate: Estimate) -> bool:

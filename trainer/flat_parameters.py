@@ -152,9 +152,18 @@ class Layout(NamedTuple):
         memory = {kind: torch.empty(size, device=kind[0], dtype=kind[1]) for kind, size in self.longest.items()}
         return [memory[block.kind][: len(block.g)] for block in self.blocks]
 
-    def read(self) -> list[Sums]:
-        """The sums of all blocks on the host: the step's one synchronization (one per device where there are several)."""
-        return [Sums(*row) for rows in self.sums for row in rows.tolist()]
+    def read(self, loss: Tensor | None) -> tuple[list[Sums], float]:
+        """The sums of all blocks and the loss on the host: the step's one synchronization (one per device where there are several)."""
+        sums, value = [], 0.0
+        waiting = loss
+        for rows in self.sums:
+            if waiting is not None and waiting.device == rows.device:
+                *read, (value, *_) = torch.cat((rows, waiting.to(rows.dtype).expand(1, rows.shape[1]))).tolist()
+                waiting = None
+            else:
+                read = rows.tolist()
+            sums += [Sums(*row) for row in read]
+        return sums, value if waiting is None else waiting.item()
 
 
 _MOVED = (

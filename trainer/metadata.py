@@ -12,7 +12,12 @@ from .recipe import LoraConfig, OptimizerConfig, RunConfig
 from .schedule import warmup_steps
 from .targets import Family
 
-OPTIMIZER_NAMES = {"reference": "dadaptation.DAdaptAdam", "fast": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam"}
+OPTIMIZER_NAMES = {
+    "prodigy": "prodigyopt.prodigy.Prodigy",
+    "prodigy_schedule_free": "prodigyplus.prodigy_plus_schedulefree.ProdigyPlusScheduleFree",
+    "adamw": "torch.optim.adamw.AdamW",
+}
+DADAPT_NAMES = {"reference": "dadaptation.DAdaptAdam", "fast": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam"}
 TITLE_KEYS = ("modelspec.title", "ss_output_name")  # set by whoever names the file
 
 
@@ -27,11 +32,12 @@ def training_metadata(
     run: RunConfig,
     precision: str,
     steps: int,
-    last: StepRecord | None,
+    last: StepRecord,
     started: datetime,
 ) -> dict[str, str]:
     """Metadata of a LoRA after `last`, the record of its last step. No paths: names only."""
     resolved, resolution = recipe.resolved(), dataset.config.resolution
+    rate = recipe.learning_rate * (recipe.adamw_rate if recipe.algorithm == "adamw" else 1)
     finished = datetime.now(timezone.utc)
     values = {
         "modelspec.sai_model_spec": "1.0.0",
@@ -48,17 +54,17 @@ def training_metadata(
         "ss_network_module": "networks.lora",
         "ss_network_dim": lora.dim,
         "ss_network_alpha": float(lora.dim),
-        "ss_optimizer": f"{OPTIMIZER_NAMES[resolved.implementation]}(decouple={resolved.decouple},weight_decay={resolved.weight_decay})",
-        "ss_dadapt_growth_rate": recipe.growth_limit(steps),
+        "ss_optimizer": f"{_optimizer_name(resolved)}(weight_decay={resolved.weight_decay})",
+        "ss_dadapt_growth_rate": recipe.growth_limit(steps) if recipe.algorithm == "dadapt" else None,
         "ss_dadapt_recipe": json.dumps(asdict(resolved)),
-        "ss_learning_rate": recipe.learning_rate,
-        "ss_unet_lr": recipe.learning_rate * recipe.unet if lora.train_unet else None,
-        "ss_text_encoder_lr": recipe.learning_rate * recipe.text_encoder if lora.train_text_encoder else None,
-        "ss_lr_scheduler": "constant_with_warmup",
-        "ss_lr_warmup_steps": warmup_steps(steps, recipe.warmup_percent),
+        "ss_learning_rate": rate,
+        "ss_unet_lr": rate * recipe.unet if lora.train_unet else None,
+        "ss_text_encoder_lr": rate * recipe.text_encoder if lora.train_text_encoder else None,
+        "ss_lr_scheduler": f"{resolved.schedule}_with_warmup",
+        "ss_lr_warmup_steps": warmup_steps(steps, resolved.warmup_percent),
         "ss_max_train_steps": steps,
-        "ss_steps": last.step if last else 0,
-        "ss_epoch": last.epoch if last else 0,
+        "ss_steps": last.step,
+        "ss_epoch": last.epoch,
         "ss_num_train_images": dataset.pictures_per_epoch,
         "ss_num_reg_images": 0,
         "ss_num_batches_per_epoch": batches_per_epoch(latents, run.batch_size),
@@ -71,9 +77,13 @@ def training_metadata(
         "ss_tag_frequency": json.dumps({dataset.name: _tag_counts(dataset)}),
         "ss_training_started_at": started.timestamp(),
         "ss_training_finished_at": finished.timestamp(),
-        "ss_dadapt_d": last.d if last else recipe.d0,
+        "ss_dadapt_d": last.d,
     }
     return {key: str(value) for key, value in values.items() if value is not None}
+
+
+def _optimizer_name(recipe: OptimizerConfig) -> str:
+    return DADAPT_NAMES[recipe.implementation] if recipe.algorithm == "dadapt" else OPTIMIZER_NAMES[recipe.algorithm]
 
 
 def titled(metadata: dict[str, str], title: str) -> dict[str, str]:

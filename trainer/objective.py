@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from .latents import LatentPicture
 
+FEWEST_SAMPLES = 32  # of a grid: fewer make a curve that depends on which
+
 
 class Network(Protocol):
     """A diffusion model as the training loop sees it."""
@@ -39,18 +41,23 @@ def losses(network: Network, latents: Tensor, captions: Sequence[str], noise: Te
 
 
 @dataclass(frozen=True)
-class HeldoutGrid:
-    """Held-out pictures with fixed noises and timesteps, so that two measurements differ by the LoRA alone."""
+class LossGrid:
+    """Pictures with fixed noises and timesteps, so that two measurements differ by the LoRA alone."""
 
     pictures: tuple[LatentPicture, ...]
     noises: tuple[Tensor, ...]  # [channels, height, width] each
     timesteps: tuple[int, ...]
 
     @classmethod
-    def draw(cls, pictures: Sequence[LatentPicture], timesteps: int, generator: torch.Generator, levels: int = 2) -> "HeldoutGrid":
-        """`levels` samples of each picture; together the samples cover the timesteps evenly, in the middles of equal intervals."""
-        repeated = [picture for picture in pictures for _ in range(levels)]
-        count = len(repeated)
+    def draw(
+        cls, pictures: Sequence[LatentPicture], timesteps: int, generator: torch.Generator, samples: int | None = None
+    ) -> "LossGrid":
+        """`samples` of the pictures, spread evenly over them, repeated where there are fewer; None takes each picture once, at least 32.
+
+        The samples cover the timesteps evenly, in the middles of equal intervals.
+        """
+        count = samples or max(FEWEST_SAMPLES, len(pictures))
+        repeated = [pictures[int(place * len(pictures) / count)] for place in range(count)]
         order = torch.randperm(count, generator=generator).tolist()
         noises = tuple(torch.randn(picture.latent.shape, generator=generator) for picture in repeated)
         return cls(tuple(repeated), noises, tuple(int((place + 0.5) / count * timesteps) for place in order))

@@ -1,45 +1,137 @@
-"""The optimizer of a run: D-Adaptation Adam (Defazio & Mishchenko 2023, arXiv 2301.07733).
+"""What the training loop asks of an optimizer, for any `torch.optim.Optimizer` with one group a part."""
 
-The parts share one d, so that "text encoder 0.5" means half the UNet's update: as `layer_scale`, which multiplies a part's rate and
-its share in the estimate of d alike. Unequal learning rates are refused by the package, and one optimizer a part would let each d
-grow until it cancels the ratio.
-"""
-
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .dadapt import DAdaptAdam, reference_optimizer
-from .recipe import OptimizerConfig
-
-IMPLEMENTATIONS = {"reference": reference_optimizer, "fast": DAdaptAdam}
+from .precision import gradient_norm
 
 
-def build_optimizer(
-    config: OptimizerConfig, parts: Mapping[str, Sequence[nn.Parameter]], steps: int
-) -> torch.optim.Optimizer:
-    """D-Adaptation Adam for a run of `steps`, with one group a part ("unet", "text_encoder"), each with its speed as `layer_scale`."""
-    config = config.resolved()
-    groups = [{"params": list(parameters), "layer_scale": config.speed_of(part)} for part, parameters in parts.items()]
-    return IMPLEMENTATIONS[config.implementation](
-        groups,
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-        decouple=config.decouple,
-        use_bias_correction=config.bias_correction,
-        d0=config.d0,
-        growth_rate=config.growth_limit(steps),
-    )
+class Numbers(NamedTuple):
+    """What a step brought back to the host."""
+
+    loss: float
+    gradient_norm: float
+    finite: bool  # False: nothing at all was changed
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """The same rate for all groups: their speeds are in `layer_scale`."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+class RunOptimizer:
+    """Drives a torch optimizer whose groups are the trained parts, in the order of `speeds`.
+
+    Subclasses say what their optimizer does otherwise: where its d is, how a part's speed is told, what it averages.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, speeds: Mapping[str, float], learning_rate: float) -> None:
+        self.optimizer, self.speeds, self.learning_rate = optimizer, dict(speeds), learning_rate
+        self.stopped: set[str] = set()
+        self.frozen = False  # d
+        self.limit = math.inf  # of `scale`
+
+    # -- rates
+
+    @property
+    def d(self) -> float | None:
+        """D-Adaptation's estimate of the distance to the solution; None for an optimizer that makes none."""
+        return None
+
+    @property
+    def scale(self) -> float:
+        """What the learning rate is multiplied by to give AdamW's: d, or a fixed rate."""
+        raise NotImplementedError
+
+    def rates(self) -> dict[str, float]:
+        """d * lr of each part that trains, as the next step uses it: what AdamW would call its learning rate."""
+        return {part: self.scale * self._rate * speed for part, speed in self.speeds.items() if part not in self.stopped}
+
+    def set_rate(self, factor: float) -> None:
+        """The schedule's factor for the next step."""
+        self._rate = self.learning_rate * factor
+        for group, speed in zip(self.optimizer.param_groups, self.speeds.values(), strict=True):
+            group["lr"] = self._group_rate(speed)
+
+    def _group_rate(self, speed: float) -> float:
+        return self._rate
+
+    # -- a step
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def step(self, loss: Tensor) -> Numbers:
+        """One step, with `loss` (0-dim) read in the same wait for the device; nothing where a number is not finite."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        value, norm = torch.stack((loss, gradient_norm(gradients, loss.device))).tolist()
+        finite = math.isfinite(value) and math.isfinite(norm)
+        if finite:
+            self._step()
+        return Numbers(value, norm, finite)
+
+    def _step(self) -> None:
+        self.optimizer.step()
+
+    def zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+
+    # -- what may change during a run
+
+    def stop(self, part: str) -> None:
+        """The part does not train any more: its parameters do not move by anything."""
+        self.stopped.add(part)
+        for p in self._group(part)["params"]:
+            p.requires_grad_(False)
+            p.grad = None
+
+    def freeze_d(self) -> None:
+        """d stays as it is, and what only its estimate needs is freed."""
+        self.frozen = True
+
+    def keep_below(self, limit: float) -> None:
+        """`scale`, which is d or a fixed rate, is at most `limit` from the next step on, for good."""
+        self.limit = limit
+
+    # -- averages, snapshots and the end
+
+    @contextmanager
+    def handing_on(self) -> Iterator[None]:
+        """The parameters are those to hand on inside the block, and those to train on after it."""
+        yield
+
+    def snapshot(self) -> Any:
+        """Parameters and state, copied to host memory."""
+        return [_on_cpu(p.detach()) for p in self.parameters], _on_cpu(self.optimizer.state_dict())
+
+    @torch.no_grad()
+    def restore(self, snapshot: Any) -> None:
+        """The parameters and state of a snapshot; the gradients are gone. What was stopped or frozen since stays so, limits too."""
+        weights, state = snapshot
+        self.optimizer.load_state_dict(deepcopy(state))  # torch puts the tensors to use as they are
+        for p, weight in zip(self.parameters, weights, strict=True):
+            p.copy_(weight)
+
+    def release(self) -> None:
+        """The end: every parameter holds what is to be handed on, in a tensor of its own."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _group(self, part: str) -> dict[str, Any]:
+        return self.optimizer.param_groups[list(self.speeds).index(part)]
 
 
-def current_d(optimizer: torch.optim.Optimizer) -> float:
-    """The estimate of the distance to the solution, that all groups share."""
-    return float(optimizer.param_groups[0]["d"])
+def groups_of(parts: Mapping[str, Sequence[nn.Parameter]]) -> list[dict[str, Any]]:
+    return [{"params": list(parameters)} for parameters in parts.values()]
+
+
+def _on_cpu(value: Any) -> Any:
+    """A copy of nested dicts, lists and tensors that shares nothing, with the tensors in host memory."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _on_cpu(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_on_cpu(inner) for inner in value)
+    return value

@@ -5,10 +5,13 @@ constant with 10% warmup, decoupled weight decay 0.02, alpha = dim. The help tex
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from .errors import SettingError
-from .settings import check_settings, setting
+from .presets import AUTO_GROWTH, NO_GROWTH_LIMIT, PRESETS
+from .schedule import SCHEDULES
+from .settings import check_settings, limits_of, setting
 
 SAME_AS_DIM = "same as dim"
 
@@ -91,26 +94,22 @@ class LoraConfig:
 
 
 USEFUL_D = 5e-4
-REACHED_AT = 0.64  # of the run; the warmup, in which d hardly moves, comes on top
-AUTO_GROWTH = 0.0
-NO_GROWTH_LIMIT = 10.0
-
-# What each preset sets, whatever the fields below it say. Adding a preset is adding an entry.
-PRESETS: dict[str, dict[str, object]] = {
-    "guide 2023": {},
-    "as published": {"bias_correction": False, "growth_rate": NO_GROWTH_LIMIT},
+REACHED_AT, REACHED_AFTER = 0.64, 128  # share of the run and steps, whichever is less; where d starts to move comes on top
+NO_CAP, NEVER_FROZEN, NO_EMA, TO_THE_END = 0.0, 0.0, 0.0, 100.0
+ALL_PRESETS_USE = {
+    *("preset", "learning_rate", "unet", "text_encoder", "warmup_percent", "schedule"),
+    *("weight_decay", "beta1", "beta2", "burn_guard"),
 }
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The recipe for D-Adaptation Adam."""
+    """The recipe of one run: the preset and its fields."""
 
     preset: str = setting(
         "guide 2023",
-        "'guide 2023': the recipe of the guide, with the safeguards below that keep it from burning. 'as published': the optimizer as "
-        "its authors shipped it, without bias correction and without a limit on growth, whatever the two fields say; on short runs "
-        "it often destroys the LoRA within its first 50 steps.",
+        "One click for the whole recipe. What a preset sets or does not use has to stay below as it was in a new node. "
+        + " ".join(f"'{name}': {preset.help}." for name, preset in PRESETS.items()),
         choices=tuple(PRESETS),
     )
     learning_rate: float = setting(
@@ -139,7 +138,12 @@ class OptimizerConfig:
         max=90.0,
         step=1.0,
     )
-    schedule: str = setting("constant", "How the rate goes on after the warmup.", choices=("constant",))
+    schedule: str = setting(
+        "constant",
+        "How the rate goes on after the warmup. 'cosine' lets it fall to nothing at the end of the run: the end is calm, and long runs "
+        "overtrain less.",
+        choices=SCHEDULES,
+    )
     decouple: bool = setting(
         True,
         "Weight decay as in AdamW, apart from the gradient. Leave it on; without it, decay destroys a LoRA, and is refused.",
@@ -164,9 +168,9 @@ class OptimizerConfig:
     )
     growth_rate: float = setting(
         AUTO_GROWTH,
-        "How much d may grow in one step: 1.02 is 2%. 0 is auto: from the run's length, so that d passes 5e-4 after two thirds of it and "
-        "the network has time to answer; from a d0 of 5e-4 or more, d stays. 10 is no limit. The guide does not set it: with bias "
-        "correction, it is the safeguard that this pack adds.",
+        "How much d may grow in one step: 1.02 is 2%. 0 is auto: from the run's length, so that d can pass 5e-4 in two thirds of it and "
+        "in 128 steps at most (5%), and the network has time to answer; from a d0 of 5e-4 or more, d stays. 10 is no limit. The guide does "
+        "not set it: with bias correction, it is the safeguard that this pack adds.",
         min=0.0,
         max=NO_GROWTH_LIMIT,
         step=0.01,
@@ -177,10 +181,64 @@ class OptimizerConfig:
         "does not set it either.",
     )
     implementation: str = setting(
-        "reference",
-        "'reference' is the authors' own code, from the dadaptation package. 'fast' computes the same in a handful of operations over "
-        "all layers at once.",
-        choices=("reference", "fast"),
+        "fast",
+        "'fast' computes a step of D-Adaptation in a handful of operations over all layers at once. 'reference' is the authors' own "
+        "code, from the dadaptation package: the same numbers, slower.",
+        choices=("fast", "reference"),
+    )
+    d_cap: float = setting(
+        NO_CAP,
+        "The highest that d may become. 0 is no cap. 5e-4 to 1e-3 is where AdamW would be; a cap there keeps long runs gentle.",
+        min=0.0,
+        max=1.0,
+        step=1e-5,
+    )
+    freeze_d_percent: float = setting(
+        NEVER_FROZEN,
+        "From this share of the run on, in percent, d stays as it is, which also frees a third of the optimizer's memory. 0 is never. "
+        "d only ever rises, and late in a run it rises on noise.",
+        min=0.0,
+        max=99.0,
+        step=1.0,
+    )
+    ema: float = setting(
+        NO_EMA,
+        "Averages the LoRA over about the last 1 / (1 - ema) steps: 0.99 is 100. The average is what is measured, shown and saved. "
+        "0 is off.",
+        min=0.0,
+        max=0.9999,
+        step=0.0001,
+    )
+    stop_unet_percent: float = setting(
+        TO_THE_END,
+        "The UNet stops training at this share of the run, in percent, and does not move any more. 100 trains it to the end.",
+        min=1.0,
+        max=100.0,
+        step=1.0,
+    )
+    stop_text_encoder_percent: float = setting(
+        TO_THE_END,
+        "The text encoder stops training at this share of the run, in percent. 30 to 50 keeps the model's other words intact, and the "
+        "rest of the run is faster.",
+        min=1.0,
+        max=100.0,
+        step=1.0,
+    )
+    burn_guard: bool = setting(
+        True,
+        "Measures a few training pictures as the run goes. Where their loss rises well above the untouched model's, the LoRA has burnt: "
+        "it goes back to its last good state, limits d, and goes on. Costs a few percent of the time.",
+    )
+    adamw_rate: float = setting(
+        5e-4,
+        "Only for the preset AdamW, which does not find its rate: the learning rate of the UNet. 1e-4 to 1e-3 is usual.",
+        min=1e-7,
+        max=1.0,
+        step=1e-7,
+    )
+    s_in_bf16: bool = setting(
+        False,
+        "Keeps one of D-Adaptation's three sums in 16 bits: a sixth less optimizer memory, and d differs in its third digit.",
     )
 
     def __post_init__(self) -> None:
@@ -193,9 +251,47 @@ class OptimizerConfig:
                 "the estimate of d and destroys the LoRA."
             )
 
+        self._refuse_what_the_preset_does_not_use()
+        self._refuse_what_the_reference_cannot()
+        self.refuse_stopping(("unet", "text_encoder"))
+        if self.algorithm == "prodigy_schedule_free" and self.beta1 == 0:
+            raise SettingError("beta1: expected more than 0 with schedule-free averaging, which has no average at 0. 0.9 is usual.")
+
+    def _refuse_what_the_preset_does_not_use(self) -> None:
+        preset = PRESETS[self.preset]
+        new = {name: default for name, (default, _) in limits_of(type(self)).items()}
+        changed = [name for name, default in new.items() if getattr(self, name) not in (default, preset.settings.get(name, default))]
+        unused = [name for name in changed if name in preset.settings or name not in ALL_PRESETS_USE | preset.fields]
+        if unused:
+            named = ", ".join(f"{name.replace('_', ' ')} ({new[name]} in a new node)" for name in unused)
+            raise SettingError(
+                f"preset {self.preset!r} does not use what is set here: {named}. Set it back, or choose another preset; 'guide 2023' takes "
+                "every field of D-Adaptation as it stands."
+            )
+
+    def _refuse_what_the_reference_cannot(self) -> None:
+        ours = {"freeze_d_percent": NEVER_FROZEN, "stop_unet_percent": TO_THE_END, "stop_text_encoder_percent": TO_THE_END}
+        ours["s_in_bf16"] = False
+        asked = [name.replace("_", " ") for name, off in ours.items() if getattr(self, name) != off]
+        if self.implementation == "reference" and asked:
+            raise SettingError(f"implementation 'reference' cannot do this: {', '.join(asked)}. Expected implementation 'fast', which can.")
+
+    def refuse_stopping(self, parts: Iterable[str]) -> None:
+        """Raises `SettingError` where none of the trained parts trains to the end."""
+        if all(self.stop_percent(part) != TO_THE_END for part in parts):
+            raise SettingError(
+                "Nothing would train at the end of the run: every part stops before it. Expected at least one trained part at 100%; to "
+                "train less, shorten the run at Train."
+            )
+
+    @property
+    def algorithm(self) -> str:
+        """The optimizer behind the preset, in `algorithms.ALGORITHMS`."""
+        return PRESETS[self.preset].algorithm
+
     def resolved(self) -> "OptimizerConfig":
         """The settings that the preset stands for."""
-        return replace(self, **PRESETS[self.preset])
+        return replace(self, **PRESETS[self.preset].settings)
 
     def growth_limit(self, steps: int) -> float:
         """The most that d may be multiplied by in one of `steps` steps; infinite for no limit."""
@@ -208,14 +304,18 @@ class OptimizerConfig:
         """Share of the learning rate at which `part` ("unet" or "text_encoder") trains."""
         return {"unet": self.unet, "text_encoder": self.text_encoder}[part]
 
+    def stop_percent(self, part: str) -> float:
+        """Share of the run, in percent, at which `part` stops training."""
+        return {"unet": self.stop_unet_percent, "text_encoder": self.stop_text_encoder_percent}[part]
+
 
 def auto_growth(d0: float, steps: int) -> float:
-    """The growth rate at which d reaches 5e-4 after two thirds of the run, when all gradients agree.
+    """The growth rate at which d reaches 5e-4 in two thirds of the run, and in 128 steps at most, when all gradients agree.
 
     Measured on the demo's model, where AdamW does best at 5e-4 to 1e-3: without a limit d passes through there at x1.3 to x2 a step,
-    stops at 2e-3 to 4e-3, and breaks shapes on the way. With this one the network has time to answer, and most of the run is gentle.
+    stops at 2e-3 to 4e-3, and breaks shapes on the way. At 5% a step, which the 128 steps are, the network has time to answer.
     """
-    return max(1.0, (USEFUL_D / d0) ** (1 / (REACHED_AT * steps)))
+    return max(1.0, (USEFUL_D / d0) ** (1 / min(REACHED_AT * steps, REACHED_AFTER)))
 
 
 @dataclass(frozen=True)
@@ -247,6 +347,26 @@ class RunConfig:
         "In what the network computes while it trains; the LoRA itself is always fp32. 'auto' takes what the model was loaded in where "
         "that has 16 bits, else bf16 where the hardware is fast at it, else fp32.",
         choices=("auto", "fp32", "bf16", "fp16"),
+    )
+
+    measure_every: int = setting(
+        0,
+        "Steps between two measurements of the held-out pictures. 0 is auto: 4 to 20 times a run, so that measuring takes about a fifth "
+        "of the time that training takes. Has no effect without held-out pictures at Load Dataset.",
+        min=0,
+        max=1_000_000,
+    )
+    hand_on: str = setting(
+        "best",
+        "Which LoRA goes to the outputs: 'best' is the one with the lowest held-out loss, 'last' the one of the last step. Without "
+        "held-out pictures both are the last. The other one is kept in the run's folder.",
+        choices=("best", "last"),
+    )
+    save_every: int = setting(
+        0,
+        "Keeps a LoRA every so often, in the unit of the duration, in the run's folder, where Load LoRA lists it. 0 is off.",
+        min=0,
+        max=1_000_000,
     )
 
     def __post_init__(self) -> None:

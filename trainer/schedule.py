@@ -1,11 +1,23 @@
 """Rate factors: what the learning rate is multiplied by at each step."""
 
+import math
+
+SCHEDULES = ("constant", "cosine")
+
 
 def warmup_steps(steps: int, warmup_percent: float) -> int:
     """Length of the warmup in steps of a run of `steps`."""
     return round(steps * warmup_percent / 100)
 
 
-def constant_with_warmup(step: int, warmup: int) -> float:
-    """(k + 1) / N while it warms up, then 1. Starts above zero: at rate 0 in all groups D-Adaptation's step does nothing at all."""
-    return min(1.0, (step + 1) / warmup) if warmup else 1.0
+def rate_factor(schedule: str, step: int, steps: int, warmup: int) -> float:
+    """The factor at `step`, from 0, of a run of `steps`: (k + 1) / N while it warms up, then what the schedule says.
+
+    Starts above zero: at rate 0 in all groups D-Adaptation's step does nothing at all. "cosine" falls over the steps after the warmup
+    to just above zero at the last (Loshchilov & Hutter 2017, arXiv 1608.03983, eq. 5, without restarts).
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    return (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2

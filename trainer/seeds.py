@@ -21,6 +21,7 @@ class Generators:
     noise: torch.Generator
     timesteps: torch.Generator
     heldout: torch.Generator
+    probe: torch.Generator
 
     @classmethod
     def seeded(cls, seed: int) -> "Generators":

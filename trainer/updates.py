@@ -1,4 +1,4 @@
-"""How large the optimizer's updates really are, part by part."""
+"""How large the optimizer's updates really are: part against part, and against the weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,13 +9,14 @@ from torch import Tensor, nn
 SAMPLES = 10  # steps of a run that are measured, evenly spaced: measuring copies the parameters
 
 
-class UpdateRatio:
-    """Measures the size of the text encoder's updates over the UNet's, as root mean squares of one value's change."""
+class UpdateSizes:
+    """Measures updates at a few steps of a run, as root mean squares of one value's change."""
 
     def __init__(self, parts: Mapping[str, Sequence[nn.Parameter]], steps: int) -> None:
-        self.parts = parts
-        self._watched = {round(steps * (place + 0.5) / SAMPLES) for place in range(SAMPLES)} if len(parts) == 2 else set()
+        self.parts, self.steps = parts, steps
+        self._watched = {round(steps * (place + 0.5) / SAMPLES) for place in range(SAMPLES)}
         self._ratios: list[float] = []
+        self._shares: list[float] = []
 
     @contextmanager
     def watching(self, step: int) -> Iterator[None]:
@@ -25,16 +26,31 @@ class UpdateRatio:
             return
         before = {part: [p.detach().clone() for p in parameters] for part, parameters in self.parts.items()}
         yield
-        unet, text_encoder = (_rms_change(before[part], self.parts[part]) for part in ("unet", "text_encoder"))
-        if unet > 0:
-            self._ratios.append(text_encoder / unet)
+        changes = {part: _rms(_changes(before[part], self.parts[part])) for part in self.parts}
+        if step >= self.steps / 2:
+            sizes = {part: _rms(before[part]) for part in self.parts}
+            self._shares.append(max(changes[part] / sizes[part] for part in self.parts))
+        if len(self.parts) == 2 and min(changes.values()) > 0:
+            self._ratios.append(changes["text_encoder"] / changes["unet"])
 
     @property
-    def value(self) -> float | None:
-        """Mean over the sampled steps."""
-        return sum(self._ratios) / len(self._ratios) if self._ratios else None
+    def ratio(self) -> float | None:
+        """The text encoder's update over the UNet's, mean over the sampled steps; None when one part trains."""
+        return _mean(self._ratios)
+
+    @property
+    def share(self) -> float | None:
+        """One update over the weights, of the part where that is larger, mean over the sampled steps of the run's second half."""
+        return _mean(self._shares)
 
 
-def _rms_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    squares = sum((b - a.detach()).square().sum() for b, a in zip(before, after, strict=True))
-    return torch.sqrt(squares / sum(b.numel() for b in before)).item()
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _changes(before: Sequence[Tensor], after: Sequence[Tensor]) -> list[Tensor]:
+    return [a.detach() - b for b, a in zip(before, after, strict=True)]
+
+
+def _rms(tensors: Sequence[Tensor]) -> float:
+    return torch.sqrt(sum(t.square().sum() for t in tensors) / sum(t.numel() for t in tensors)).item()

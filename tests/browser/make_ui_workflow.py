@@ -24,7 +24,7 @@ from tests.host import graph
 UI_FORM = graph.EXAMPLES / "dadapt_lora.json"
 THUMBNAIL = UI_FORM.with_suffix(".jpg")
 THUMBNAIL_BYTES = 150_000
-VIEW = (2560, 1200)  # pixels of the page
+VIEW = (2560, 1700)  # pixels of the page
 MARGIN = 20  # pixels around the groups in the thumbnail
 GRAPH_ID = "5f0a3c1e-6f0b-5d0e-9a3b-0dada97107a0"  # else the page makes up a new one each time
 VERSION = "0.1.0"
@@ -35,9 +35,11 @@ LAYOUT = {
     "CheckpointLoaderSimple": [(30, 70, 340, 98)],
     "DAdaptLoadDataset": [(30, 240, 340, 650)],
     "DAdaptLoRAConfig": [(400, 70, 340, 130)],
-    "DAdaptOptimizer": [(400, 260, 340, 346)],
-    "DAdaptTrain": [(830, 70, 350, 500)],
-    "DAdaptSaveLoRA": [(830, 640, 350, 106)],
+    "DAdaptOptimizer": [(400, 260, 340, 600)],
+    "DAdaptTrain": [(830, 70, 350, 560)],
+    "DAdaptSaveLoRA": [(830, 690, 350, 106)],
+    "DAdaptTrainingCurves": [(1270, 970, 290, 82)],
+    "PreviewImage": [(1590, 970, 620, 450)],
     "CLIPTextEncode": [(1270, 70, 290, 100), (1270, 230, 290, 80), (1270, 540, 290, 100), (1270, 700, 290, 80)],
     "EmptyLatentImage": [(1270, 370, 290, 106)],
     "KSampler": [(1590, 70, 290, 262), (1590, 540, 290, 262)],
@@ -50,21 +52,21 @@ TITLES = {
     "SaveImage": ["without the LoRA", "with the LoRA"],
 }
 GROUPS = [
-    ("1  Model, pictures, recipe", (0, -20, 770, 940), "#3f789e"),
-    ("2  Train and save", (800, -20, 410, 940), "#8A5A2B"),
-    ("3  Compare: same prompt, same seed", (1240, -20, 1000, 940), "#4B7A4B"),
+    ("1  Model, pictures, recipe", (0, -20, 770, 1230), "#3f789e"),
+    ("2  Train and save", (800, -20, 410, 1030), "#8A5A2B"),
+    ("3  Compare: same prompt, same seed; what the run did", (1240, -20, 1000, 1470), "#4B7A4B"),
 ]
 NOTES = [
     (
         "How to use it",
-        (400, 670, 340, 220),
+        (400, 930, 340, 260),
         "Put a folder of 20 to 50 pictures below ComfyUI's input folder, with a caption in a text file beside each: cat.png, cat.txt. "
         "Choose it at Load Dataset, choose your model at Load Checkpoint, and set the resolution that the model was made for.\n\n"
         "Press Run. The node Train shows how it goes; cancel keeps what was trained until then.",
     ),
     (
         "What comes out",
-        (830, 810, 350, 80),
+        (830, 870, 350, 120),
         "The file is in output/loras, and Load LoRA lists it at once. Queueing again does not train again unless something changed.",
     ),
 ]

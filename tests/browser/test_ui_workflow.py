@@ -94,7 +94,8 @@ def widgets(opened, kind: str) -> list[str]:
 
 def test_seed_of_train_is_not_randomised_after_each_queue(opened):
     """The KSampler beside it has such a widget: the page does add one where it is not told otherwise."""
-    assert widgets(opened, "DAdaptTrain") == ["duration", "duration_unit", "batch_size", "seed", "precision"]
+    training = ["duration", "duration_unit", "batch_size", "seed", "precision", "measure_every", "hand_on", "save_every"]
+    assert widgets(opened, "DAdaptTrain") == training
     assert "control_after_generate" in widgets(opened, "KSampler")
 
 
@@ -125,7 +126,7 @@ def test_outputs_of_train_can_be_wired_to_the_hosts_own_nodes(opened, output, ki
 
 def test_nodes_are_in_the_menu(opened):
     categories = opened.page.evaluate("() => Object.values(LiteGraph.registered_node_types).map(t => t.category)")
-    assert categories.count("training/DAdapt LoRA") == 5
+    assert categories.count("training/DAdapt LoRA") == 6
 
 
 TEXT_ON_TRAIN = "() => app.graph.nodes.find(n => n.type === 'DAdaptTrain').widgets.map(w => String(w.value)).join('\\n')"

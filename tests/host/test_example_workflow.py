@@ -70,7 +70,17 @@ def test_report_has_what_programs_read(execution, train):
 def test_run_folder_has_one_record_a_step(run_folder):
     records = results.steps(run_folder)
     assert [record["step"] for record in records] == list(range(1, STEPS + 1))
-    assert all(record["loss"] > 0 and record["d"] > 0 for record in records)
+    assert all(record["loss"] > 0 and record["d"] > 0 and record["gradient_norm"] > 0 for record in records)
+    assert records[0]["seconds"] < records[1]["seconds"]
+    assert all(100 < record["peak_memory_mb"] < 100_000 for record in records)
+
+
+def test_curves_are_drawn_in_their_size(client, workflow, execution):
+    (node,) = graph.nodes_of(workflow, "PreviewImage")
+    curves = results.picture(client, execution, node)
+    size = graph.settings(workflow, "DAdaptTrainingCurves")
+    assert curves.shape == (size["height"], size["width"], 3)
+    assert (curves < 255).any()
 
 
 def test_text_encoder_runs_at_half_the_unets_rate(workflow, run_folder):

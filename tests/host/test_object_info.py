@@ -1,4 +1,4 @@
-"""What ComfyUI tells the page of the five nodes: the recipe as defaults, a tooltip at every input, no surprise at the seed."""
+"""What ComfyUI tells the page of the nodes: the recipe as defaults, a tooltip at every input, no surprise at the seed."""
 
 import pytest
 
@@ -28,10 +28,28 @@ DEFAULTS = {
         "d0": 1e-6,
         "growth_rate": 0.0,
         "bias_correction": True,
-        "implementation": "reference",
+        "implementation": "fast",
+        "d_cap": 0.0,
+        "freeze_d_percent": 0.0,
+        "ema": 0.0,
+        "stop_unet_percent": 100.0,
+        "stop_text_encoder_percent": 100.0,
+        "burn_guard": True,
+        "adamw_rate": 5e-4,
+        "s_in_bf16": False,
     },
-    "DAdaptTrain": {"duration": 1000, "duration_unit": "steps", "batch_size": 1, "seed": 0, "precision": "auto"},
+    "DAdaptTrain": {
+        "duration": 1000,
+        "duration_unit": "steps",
+        "batch_size": 1,
+        "seed": 0,
+        "precision": "auto",
+        "measure_every": 0,
+        "hand_on": "best",
+        "save_every": 0,
+    },
     "DAdaptSaveLoRA": {"filename": "my_lora", "dtype": "fp16", "existing_file": "add a number"},
+    "DAdaptTrainingCurves": {"width": 1000, "height": 700},
 }
 LINKS = {
     "DAdaptLoadDataset": [],
@@ -39,6 +57,7 @@ LINKS = {
     "DAdaptOptimizer": [],
     "DAdaptTrain": ["MODEL", "CLIP", "VAE", "DADAPT_DATASET", "DADAPT_LORA_CONFIG", "DADAPT_OPTIMIZER"],
     "DAdaptSaveLoRA": ["LORA_MODEL"],
+    "DAdaptTrainingCurves": ["DADAPT_REPORT"],
 }
 OUTPUTS = {
     "DAdaptLoadDataset": {"DATASET": "DADAPT_DATASET", "contact_sheet": "IMAGE", "report": "STRING"},
@@ -46,13 +65,23 @@ OUTPUTS = {
     "DAdaptOptimizer": {"OPTIMIZER": "DADAPT_OPTIMIZER"},
     "DAdaptTrain": {"MODEL": "MODEL", "CLIP": "CLIP", "LORA_MODEL": "LORA_MODEL", "REPORT": "DADAPT_REPORT,LOSS_MAP"},
     "DAdaptSaveLoRA": {"lora_name": "STRING"},
+    "DAdaptTrainingCurves": {"IMAGE": "IMAGE"},
 }
 CHOICES = {
     "DAdaptLoadDataset": {"broken_pictures": ["stop", "skip"]},
     "DAdaptLoRAConfig": {"alpha": ["same as dim"]},
-    "DAdaptOptimizer": {"preset": ["guide 2023", "as published"], "schedule": ["constant"]},
-    "DAdaptTrain": {"duration_unit": ["steps", "epochs"], "precision": ["auto", "fp32", "bf16", "fp16"]},
+    "DAdaptOptimizer": {
+        "preset": ["guide 2023", "steady", "Prodigy", "Prodigy + schedule-free", "AdamW", "as published"],
+        "schedule": ["constant", "cosine"],
+        "implementation": ["fast", "reference"],
+    },
+    "DAdaptTrain": {
+        "duration_unit": ["steps", "epochs"],
+        "precision": ["auto", "fp32", "bf16", "fp16"],
+        "hand_on": ["best", "last"],
+    },
     "DAdaptSaveLoRA": {"dtype": ["fp16", "bf16", "fp32"], "existing_file": ["add a number", "overwrite"]},
+    "DAdaptTrainingCurves": {},
 }
 NODES = list(DEFAULTS)
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
@@ -68,7 +97,7 @@ def inputs(info, node):
     return {name: (kind, options) for name, (kind, options) in info[node]["input"]["required"].items()}
 
 
-def test_there_are_five_nodes_and_no_more(info):
+def test_there_are_six_nodes_and_no_more(info):
     assert {node for node, found in info.items() if found["category"] == "training/DAdapt LoRA"} == set(NODES)
     assert {node for node in info if node.startswith("DAdapt")} == set(NODES)
 

@@ -552,6 +552,21 @@ def test_the_cap_holds_and_below_it_nothing_changes():
     assert capped.d == 1e-4
 
 
+def test_a_cap_below_d_shrinks_what_the_momentum_still_does():
+    """m is linear in d: with zero gradients after it, the capped one moves a quarter as far, in the same direction."""
+    start, tape = record(60, missing=0, **RECIPE)
+    free, capped = (DAdaptAdam(parts(parameters_like(start)), weight_decay=0.0) for _ in range(2))
+    for k, gradients in enumerate(tape):
+        play(free, gradients, k)
+        play(capped, gradients, k)
+    capped.d_cap = free.d / 4
+    before = values(free)
+    for optimizer in (free, capped):
+        play(optimizer, [torch.zeros_like(gradient) for gradient in tape[-1]])
+    for was, far, near in zip(before, values(free), values(capped), strict=True):
+        assert torch.allclose((near - was) * 4, far - was, rtol=1e-9, atol=0)
+
+
 def test_state_takes_12_bytes_a_value_10_with_bf16_s_and_8_with_frozen_d():
     def bytes_a_value(**options):
         optimizer = DAdaptAdam([{"params": [Parameter(torch.ones(32, 10 * ALIGNMENT))]}], **options)

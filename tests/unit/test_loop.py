@@ -1,29 +1,35 @@
 """The training loop on a CPU, with nothing of ComfyUI."""
 
+import itertools
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
+from comfyui_dadapt_lora.benchmarks.optimizer import CountHostReads
 from comfyui_dadapt_lora.trainer.adapter import attached, new_adapter
-from comfyui_dadapt_lora.trainer.errors import DivergedError
+from comfyui_dadapt_lora.trainer.errors import DivergedError, SettingError
 from comfyui_dadapt_lora.trainer.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.loop import total_steps, train
-from comfyui_dadapt_lora.trainer.metrics import append_records
-from comfyui_dadapt_lora.trainer.objective import HeldoutGrid
+from comfyui_dadapt_lora.trainer.lora_file import lora_tensors
+from comfyui_dadapt_lora.trainer.metrics import BestSoFar, HeldoutLoss, Notice, SavedOnTheWay, StepRecord, append_records
+from comfyui_dadapt_lora.trainer.objective import LossGrid
 from comfyui_dadapt_lora.trainer.precision import Precision
+from comfyui_dadapt_lora.trainer.presets import PRESETS
 from comfyui_dadapt_lora.trainer.recipe import OptimizerConfig, RunConfig
+from torch.nn import functional as F
 
 from tests.unit.toy import CHANNELS, ToyNetwork
 
 FP32 = Precision(torch.float32, torch.device("cpu"))
 
 
-def pictures():
+def pictures(repeats=1):
     """Two flat pictures: what the toy has to learn is that the caption tells the colour."""
     return [
-        LatentPicture(torch.full((CHANNELS, 4, 4), 1.5), "red"),
-        LatentPicture(torch.full((CHANNELS, 4, 4), -1.5), "blue"),
+        LatentPicture(torch.full((CHANNELS, 4, 4), 1.5), "red", repeats),
+        LatentPicture(torch.full((CHANNELS, 4, 4), -1.5), "blue", repeats),
     ]
 
 
@@ -35,19 +41,35 @@ def adapters_of(network, seed=0, dim=4):
     ]
 
 
-def run(network, adapters, steps=10, seed=0, on_step=None, precision=FP32, **recipe):
-    records = []
+def run(
+    network, adapters, steps=10, seed=0, on_step=None, precision=FP32, heldout=None, data=None, measure_every=0, save_every=0, **recipe
+):
+    """The result, and the events: with `on_step`, that hears each record, only those that are no records."""
+    events = []
+    settings = RunConfig(duration=steps, batch_size=2, seed=seed, measure_every=measure_every, save_every=save_every)
+
+    def hear(event):
+        if on_step and isinstance(event, StepRecord):
+            on_step(event)
+        else:
+            events.append(event)
+
     with attached(adapters):
-        result = train(
-            network,
-            pictures(),
-            adapters,
-            OptimizerConfig(**recipe),
-            RunConfig(duration=steps, batch_size=2, seed=seed),
-            precision,
-            on_step or records.append,
-        )
-    return result, records
+        result = train(network, data or pictures(), adapters, OptimizerConfig(**recipe), settings, precision, hear, heldout)
+    return result, events
+
+
+def of_kind(kind, events):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def toy_grid(network, samples=64):
+    return LossGrid.draw(pictures(), network.timesteps, torch.Generator().manual_seed(1), samples)
+
+
+def measured(network, adapters, grid):
+    with attached(adapters):
+        return grid.loss(network)
 
 
 def weights(adapters):
@@ -59,7 +81,7 @@ def test_a_toy_reaches_its_target(implementation):
     """The held-out loss falls by half, from d0 = 1e-6, with no rate set by anybody."""
     network = ToyNetwork()
     adapters = adapters_of(network)
-    grid = HeldoutGrid.draw(pictures(), network.timesteps, torch.Generator().manual_seed(1), levels=64)
+    grid = LossGrid.draw(pictures(), network.timesteps, torch.Generator().manual_seed(1), samples=128)
     with attached(adapters):
         before = grid.loss(network)
     result, _ = run(network, adapters, steps=400, implementation=implementation)
@@ -93,7 +115,8 @@ def test_the_same_seed_gives_the_same_lora_bit_for_bit_and_another_seed_another(
 def test_records_count_steps_and_tell_the_rates():
     """d * lr of a part is d, times the warmup's factor, times its speed: what AdamW would call its learning rate."""
     network = ToyNetwork()
-    _, records = run(network, adapters_of(network), steps=20, warmup_percent=50.0)
+    _, events = run(network, adapters_of(network), steps=20, warmup_percent=50.0)
+    records = of_kind(StepRecord, events)
     assert [record.step for record in records] == list(range(1, 21))
     assert [record.epoch for record in records] == list(range(1, 21))  # two pictures, batch 2
     for record in records:
@@ -126,15 +149,15 @@ def test_raising_in_the_callback_stops_the_run_and_keeps_what_was_trained():
 
 
 class NanAt(ToyNetwork):
-    """Gives a loss that is not a number at some steps."""
+    """Gives a loss that is not a number at some steps; measurements, which need no gradient, are not counted."""
 
     def __init__(self, calls):
         super().__init__()
         self.calls, self.count = calls, 0
 
     def predict(self, noised, timesteps, text):
-        self.count += 1
-        return super().predict(noised, timesteps, text) * (math.nan if self.count in self.calls else 1.0)
+        self.count += torch.is_grad_enabled()
+        return super().predict(noised, timesteps, text) * (math.nan if torch.is_grad_enabled() and self.count in self.calls else 1.0)
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted():
@@ -156,26 +179,6 @@ def test_numbers_that_stay_not_finite_stop_the_run_with_the_last_good_lora():
     with pytest.raises(DivergedError, match="not finite"):
         run(network, adapters, steps=100, on_step=lambda record: seen.append(weights(adapters)))
     assert all(torch.equal(a, b) for a, b in zip(seen[4], weights(adapters), strict=True))
-
-
-def test_text_encoder_at_half_speed_moves_half_as_far_at_equal_gradients():
-    """With equal gradients and no decay the ratio of update sizes is 0.5 +- 1e-5, and there is one d."""
-    from comfyui_dadapt_lora.trainer.optimizer import build_optimizer, current_d, set_learning_rate
-
-    start = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
-    unet, text = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
-    optimizer = build_optimizer(OptimizerConfig(weight_decay=0.0), {"unet": [unet], "text_encoder": [text]}, steps=200)
-    generator = torch.Generator().manual_seed(1)
-    for step in range(200):
-        gradient = torch.randn(8, 8, generator=generator) + 1
-        unet.grad, text.grad = gradient.clone(), gradient.clone()
-        set_learning_rate(optimizer, min(1.0, (step + 1) / 20))
-        before = unet.detach().clone(), text.detach().clone()
-        optimizer.step()
-        moved = [(b - a).detach().double().norm() for a, b in zip(before, (unet, text), strict=True)]
-        assert len({group["d"] for group in optimizer.param_groups}) == 1
-    assert current_d(optimizer) > 1e-4
-    assert (moved[1] / moved[0]).item() == pytest.approx(0.5, abs=1e-5)
 
 
 def test_epochs_count_every_picture_with_its_repeats():
@@ -203,3 +206,259 @@ def test_both_implementations_train_the_same_lora():
         results.append((result.d_last, weights(adapters)))
     assert results[1][0] == pytest.approx(results[0][0], rel=1e-4)
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(results[0][1], results[1][1], strict=True))
+
+
+# burning -----------------------------------------------------------------------------------------------------------------------------
+
+# this stands for a d that overshot
+BURNING = {"d0": 1e-2, "learning_rate": 10.0, "warmup_percent": 0.0, "growth_rate": 10.0, "bias_correction": False}
+
+
+class Brittle(ToyNetwork):
+    """What a LoRA adds to the UNet layer counts 30 times: it has to be small, and a large one destroys everything."""
+
+    def predict(self, noised, timesteps, text):
+        base = F.conv2d(noised, self.unet_layer.weight, self.unet_layer.bias)
+        return base + 30 * (self.unet_layer(noised) - base) + self.mix(text)[:, :, None, None]
+
+
+def test_a_lora_that_burns_goes_back_and_ends_better_than_untouched():
+    network = Brittle()
+    adapters = adapters_of(network)
+    untouched = measured(network, adapters, toy_grid(network))
+    result, events = run(network, adapters, steps=300, **BURNING)
+    assert result.burns
+    assert measured(network, adapters, toy_grid(network)) < untouched
+    limits = [burn.limit for burn in result.burns]
+    assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(limits))
+    assert limits[0] <= BURNING["d0"] / 2
+    assert result.d_last <= limits[-1]
+    assert [notice.text for notice in of_kind(Notice, events)][: len(limits)] == [burn.text for burn in result.burns]
+    assert "went back to step 0" in result.burns[0].text
+
+
+def test_without_the_guard_the_same_run_burns():
+    """What the guard has to hold against: 15 steps in, the loss is far above the untouched model's."""
+    network = Brittle()
+    adapters = adapters_of(network)
+    untouched = measured(network, adapters, toy_grid(network))
+    result, _ = run(network, adapters, steps=15, burn_guard=False, **BURNING)
+    assert result.burns == ()
+    assert measured(network, adapters, toy_grid(network)) > 1.5 * untouched
+
+
+def test_a_guard_that_finds_nothing_changes_nothing():
+    """Bit for bit: its samples come from a stream of their own."""
+    ends = []
+    for guarded in (True, False):
+        network = ToyNetwork()
+        adapters = adapters_of(network)
+        result, _ = run(network, adapters, steps=60, burn_guard=guarded)
+        assert result.burns == ()
+        ends.append(weights(adapters))
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+class AlwaysWorse(ToyNetwork):
+    """A network that every LoRA makes worse, however small: each measurement is twice the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = 1.0
+
+    def predict(self, noised, timesteps, text):
+        if not torch.is_grad_enabled():
+            self.factor *= 2
+            return super().predict(noised, timesteps, text) + self.factor
+        return super().predict(noised, timesteps, text)
+
+
+def test_a_lora_that_burns_however_small_d_is_ends_the_run_with_the_last_good_one():
+    network = AlwaysWorse()
+    adapters = adapters_of(network)
+    before = weights(adapters)
+    with pytest.raises(DivergedError, match=r"burnt 9 times.*as it was at step 0"):
+        run(network, adapters, steps=2000)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(adapters), strict=True))
+
+
+class NanOnceTrained(Brittle):
+    """A burnt LoRA gives no numbers at all, also where it is measured."""
+
+    def predict(self, noised, timesteps, text):
+        predicted = super().predict(noised, timesteps, text)
+        return torch.where(predicted.abs() < 40, predicted, math.nan)
+
+
+def test_a_lora_that_overflows_is_brought_back_too_and_the_report_is_json():
+    """Before the 21 steps without a number that end a run."""
+    network = NanOnceTrained()
+    adapters = adapters_of(network)
+    result, events = run(network, adapters, steps=60, heldout=toy_grid(network), measure_every=1, **BURNING)
+    assert result.burns and result.burns[0].loss is None
+    assert "(loss of 4 fixed samples not finite," in result.burns[0].text
+    losses = of_kind(HeldoutLoss, events)
+    assert any(measured.loss is None for measured in losses)
+    assert all(math.isfinite(loss.loss) for loss in losses if loss.loss is not None)
+    assert losses[-1].loss is not None
+    json.dumps([asdict(burn) for burn in result.burns] + [asdict(loss) for loss in losses], allow_nan=False)
+
+
+def test_a_burn_in_the_last_steps_is_not_handed_on():
+    """3 steps: nothing is measured before the end of so short a run."""
+    network = Brittle()
+    adapters = adapters_of(network)
+    before = weights(adapters)
+    result, _ = run(network, adapters, steps=3, **(BURNING | {"learning_rate": 10.0}))
+    assert [(burn.step, burn.back_to) for burn in result.burns] == [(3, 0)]
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(adapters), strict=True))
+
+
+# what is handed on -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_is_measured_is_what_is_handed_on(preset):
+    """Also where the optimizer averages: the last measurement is that of the weights that the adapters end with."""
+    network = ToyNetwork()
+    adapters = adapters_of(network)
+    grid = toy_grid(network)
+    settings = {"ema": 0.9} if "ema" in PRESETS[preset].fields else {}
+    _, events = run(network, adapters, steps=50, heldout=grid, measure_every=7, preset=preset, **settings)
+    losses = of_kind(HeldoutLoss, events)
+    assert [loss.step for loss in losses] == [0, 7, 14, 21, 28, 35, 42, 49, 50]
+    assert losses[-1].loss == pytest.approx(measured(network, adapters, grid), rel=1e-5)
+    best = min(losses[1:], key=lambda loss: loss.loss)
+    kept = of_kind(BestSoFar, events)[-1].lora
+    assert kept.record.step == best.step
+    load(adapters, kept.tensors)
+    assert measured(network, adapters, grid) == pytest.approx(best.loss, rel=1e-5)
+
+
+def load(adapters, tensors):
+    for adapter in adapters:
+        for kind, weight in (("lora_down", adapter.down), ("lora_up", adapter.up)):
+            weight.data.copy_(tensors[f"{adapter.name}.{kind}.weight"].reshape(weight.shape))
+
+
+def test_measuring_and_saving_on_the_way_change_nothing():
+    ends = []
+    for settings in ({}, {"measure_every": 5, "save_every": 3}):
+        network = ToyNetwork()
+        adapters = adapters_of(network)
+        run(network, adapters, steps=30, heldout=toy_grid(network) if settings else None, ema=0.9, **settings)
+        ends.append(weights(adapters))
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def test_loras_on_the_way_are_those_of_their_steps():
+    network = ToyNetwork()
+    adapters = adapters_of(network)
+    seen = {}
+    hear = lambda record: seen.update({record.step: lora_tensors(adapters)})  # noqa: E731
+    _, events = run(network, adapters, steps=10, save_every=4, on_step=hear)
+    kept = [event.lora for event in of_kind(SavedOnTheWay, events)]
+    assert [lora.record.step for lora in kept] == [4, 8]
+    for lora in kept:
+        assert all(torch.equal(tensor, seen[lora.record.step][name]) for name, tensor in lora.tensors.items())
+
+
+def test_ema_hands_on_the_average_of_the_steps():
+    """Against the average formed here, from the weights after each step: the plain mean at first, then exponential."""
+    network = ToyNetwork()
+    adapters = adapters_of(network)
+    seen = []
+    run(network, adapters, steps=40, ema=0.9, on_step=lambda record: seen.append(weights(adapters)))
+    expected = seen[0]
+    for number, step in enumerate(seen[1:], start=2):
+        share = max(0.1, 1 / number)
+        expected = [(1 - share) * a + share * b for a, b in zip(expected, step, strict=True)]
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(expected, weights(adapters), strict=True))
+    assert not torch.allclose(expected[1], seen[-1][1], atol=1e-7)
+
+
+def test_a_cancel_leaves_the_average_too():
+    class Stopped(Exception):
+        pass
+
+    def stop_at_20(record):
+        if record.step == 20:
+            raise Stopped
+
+    ends = []
+    for cancelled in (True, False):
+        network = ToyNetwork()
+        adapters = adapters_of(network)
+        if cancelled:
+            with pytest.raises(Stopped):
+                run(network, adapters, steps=40, ema=0.9, on_step=stop_at_20, growth_rate=1.3)
+        else:
+            _, events = run(network, adapters, steps=40, ema=0.9, save_every=20, growth_rate=1.3)
+            load(adapters, of_kind(SavedOnTheWay, events)[0].lora.tensors)
+        ends.append(weights(adapters))
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*ends, strict=True))
+
+
+def test_the_adapters_share_no_memory_after_a_run():
+    """A LoRA that somebody keeps must not keep the optimizer's buffers."""
+    network = ToyNetwork()
+    adapters = adapters_of(network)
+    run(network, adapters)
+    for weight in (weight for adapter in adapters for weight in (adapter.down, adapter.up)):
+        assert weight.untyped_storage().nbytes() == weight.numel() * 4
+        assert weight.grad is None
+
+
+# a part of the run -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_that_stops_does_not_move_after_its_share_and_its_rate_is_gone():
+    network = ToyNetwork()
+    adapters = adapters_of(network)
+    seen = []
+    run(network, adapters, steps=40, stop_text_encoder_percent=50.0, on_step=lambda record: seen.append((record, weights(adapters))))
+    at_stop, end = seen[19][1], seen[39][1]
+    assert all(torch.equal(a, b) for a, b in zip(at_stop[2:], end[2:], strict=True))
+    assert not torch.equal(at_stop[1], end[1])
+    assert [record.dlr_text_encoder is None for record, _ in seen] == [False] * 20 + [True] * 20
+    assert not torch.equal(seen[18][1][3], at_stop[3])
+
+
+def test_a_run_in_which_nothing_trains_to_the_end_is_refused():
+    """Also where the part that would is not trained at all."""
+    network = ToyNetwork()
+    with pytest.raises(SettingError, match="every part stops before it"):
+        run(network, adapters_of(network)[1:], stop_text_encoder_percent=50.0)
+
+
+def test_d_that_is_frozen_stays():
+    network = ToyNetwork()
+    _, events = run(network, adapters_of(network), steps=40, freeze_d_percent=50.0, growth_rate=1.2)
+    d = [record.d for record in of_kind(StepRecord, events)]
+    assert d[18] < d[20] == d[39]
+
+
+def test_d_stays_below_its_cap():
+    network = ToyNetwork()
+    _, events = run(network, adapters_of(network), steps=60, d_cap=1e-4, growth_rate=2.0)
+    assert max(record.d for record in of_kind(StepRecord, events)) == 1e-4
+
+
+def test_adamw_reports_its_rate_and_no_d():
+    network = ToyNetwork()
+    result, events = run(network, adapters_of(network), steps=20, preset="AdamW", adamw_rate=1e-3)
+    last = of_kind(StepRecord, events)[-1]
+    assert (last.d, last.dlr_unet, last.dlr_text_encoder) == (None, 1e-3, 5e-4)
+    assert result.d_first is result.d_last is None
+
+
+def test_a_step_waits_for_the_device_once():
+    """Loss, gradient norm and the sums behind d come in one read; only the ten sampled steps, which measure updates, read more."""
+    network = ToyNetwork()
+    counted, seen = CountHostReads(), []
+    with counted:
+        data = pictures(repeats=40)  # one epoch: the order of each is drawn on the host
+        run(network, adapters_of(network), steps=40, data=data, burn_guard=False, on_step=lambda record: seen.append(counted.count))
+    reads = [later - earlier for earlier, later in itertools.pairwise(seen)]
+    assert min(reads) == 1
+    assert reads.count(1) >= 29

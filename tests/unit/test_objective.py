@@ -3,7 +3,7 @@
 import pytest
 import torch
 from comfyui_dadapt_lora.trainer.latents import LatentPicture
-from comfyui_dadapt_lora.trainer.objective import HeldoutGrid, losses
+from comfyui_dadapt_lora.trainer.objective import LossGrid, losses
 
 from tests.unit.toy import CHANNELS, ToyNetwork
 
@@ -15,7 +15,7 @@ def mixed_pictures():
 
 
 def grid():
-    return HeldoutGrid.draw(mixed_pictures(), ToyNetwork.timesteps, torch.Generator().manual_seed(5), levels=4)
+    return LossGrid.draw(mixed_pictures(), ToyNetwork.timesteps, torch.Generator().manual_seed(5), samples=12)
 
 
 def test_loss_is_the_mean_squared_error_of_each_picture():
@@ -41,7 +41,7 @@ def test_held_out_loss_does_not_depend_on_the_batch_size():
 
 
 def test_held_out_samples_cover_the_timesteps_evenly():
-    one_of_each = HeldoutGrid.draw(mixed_pictures() * 5, 1000, torch.Generator().manual_seed(0), levels=2).timesteps
+    one_of_each = LossGrid.draw(mixed_pictures() * 5, 1000, torch.Generator().manual_seed(0), samples=30).timesteps
     assert sorted(one_of_each) == [int((place + 0.5) / 30 * 1000) for place in range(30)]
 
 

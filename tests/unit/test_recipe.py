@@ -5,7 +5,7 @@ import math
 import pytest
 from comfyui_dadapt_lora.trainer.errors import SettingError
 from comfyui_dadapt_lora.trainer.recipe import DatasetConfig, LoraConfig, OptimizerConfig, RunConfig
-from comfyui_dadapt_lora.trainer.schedule import constant_with_warmup, warmup_steps
+from comfyui_dadapt_lora.trainer.schedule import rate_factor, warmup_steps
 from comfyui_dadapt_lora.trainer.settings import limits_of
 
 
@@ -17,17 +17,22 @@ def test_defaults_are_the_guides():
     assert LoraConfig().dim == 16
 
 
-def test_as_published_has_no_safeguard_whatever_the_fields_say():
-    published = OptimizerConfig(preset="as published", bias_correction=True, growth_rate=1.02).resolved()
-    assert published.bias_correction is False
+def test_as_published_has_no_safeguard():
+    published = OptimizerConfig(preset="as published").resolved()
+    assert (published.bias_correction, published.burn_guard) == (False, False)
     assert published.growth_limit(steps=100) == math.inf
 
 
-@pytest.mark.parametrize("steps", [20, 60, 200, 1000])
+def test_a_field_may_have_what_the_preset_sets_anyway():
+    assert OptimizerConfig(preset="as published", bias_correction=False) != OptimizerConfig(preset="as published")
+    assert OptimizerConfig(preset="as published", bias_correction=False).resolved() == OptimizerConfig(preset="as published").resolved()
+
+
+@pytest.mark.parametrize("steps, reached", [(20, 12.8), (100, 64), (200, 128), (3000, 128)])
 @pytest.mark.parametrize("d0", [1e-6, 1e-5])
-def test_auto_growth_lets_d_reach_a_useful_value_at_two_thirds_of_the_run(steps, d0):
+def test_auto_growth_lets_d_reach_a_useful_value_in_two_thirds_of_the_run_and_128_steps_at_most(steps, reached, d0):
     growth = OptimizerConfig(d0=d0).growth_limit(steps)
-    assert d0 * growth ** (0.64 * steps) == pytest.approx(5e-4)
+    assert d0 * growth**reached == pytest.approx(5e-4)
 
 
 def test_auto_growth_holds_a_d0_that_is_high_already_and_a_set_rate_is_taken():
@@ -53,7 +58,14 @@ def test_alpha_that_is_dim_is_accepted(alpha):
         (lambda: LoraConfig(dim=10_000), "dim: expected at most 512"),
         (lambda: LoraConfig(train_unet=False, train_text_encoder=False), "Nothing to train"),
         (lambda: OptimizerConfig(learning_rate=float("nan")), "learning rate: expected a number"),
-        (lambda: OptimizerConfig(preset="prodigy"), "preset: expected one of 'guide 2023', 'as published'"),
+        (lambda: OptimizerConfig(preset="prodigy"), "preset: expected one of 'guide 2023', 'steady', 'Prodigy'"),
+        (lambda: OptimizerConfig(preset="AdamW", d_cap=1e-3), r"preset 'AdamW' does not use .* d cap \(0.0 in a new node\)"),
+        (lambda: OptimizerConfig(preset="as published", growth_rate=1.02), "does not use what is set here: growth rate"),
+        (lambda: OptimizerConfig(preset="Prodigy + schedule-free", beta1=0.0), "beta1: expected more than 0"),
+        (lambda: OptimizerConfig(stop_unet_percent=50.0, stop_text_encoder_percent=80.0), "Nothing would train at the end of the run"),
+        (lambda: OptimizerConfig(implementation="reference", s_in_bf16=True), "'reference' cannot do this: s in bf16"),
+        (lambda: OptimizerConfig(preset="Prodigy", stop_unet_percent=50.0), "does not use .* stop unet percent"),
+        (lambda: OptimizerConfig(adamw_rate=1e-3), "preset 'guide 2023' does not use .* adamw rate"),
         (lambda: OptimizerConfig(decouple=False), "decouple on, or weight decay 0"),
         (lambda: OptimizerConfig(growth_rate=0.5), "d cannot shrink"),
         (lambda: RunConfig(duration=0), "duration: expected at least 1"),
@@ -75,6 +87,14 @@ def test_every_setting_says_what_it_does(settings):
 
 def test_warmup_rises_evenly_to_full_and_never_starts_at_zero():
     assert warmup_steps(200, 10.0) == 20
-    factors = [constant_with_warmup(step, 4) for step in range(6)]
+    factors = [rate_factor("constant", step, 6, 4) for step in range(6)]
     assert factors == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    assert constant_with_warmup(0, 0) == 1.0
+    assert rate_factor("constant", 0, 6, 0) == 1.0
+
+
+def test_cosine_falls_from_full_after_the_warmup_to_almost_nothing_at_the_last_step():
+    factors = [rate_factor("cosine", step, 104, 4) for step in range(104)]
+    assert factors[3:5] == [1.0, 1.0]
+    assert factors[54] == pytest.approx(0.5)
+    assert 0 < factors[-1] < 0.001
+    assert factors[4:] == sorted(factors[4:], reverse=True)

@@ -21,7 +21,7 @@ def test_nodes_say_which_pack_and_version_they_come_from(workflow):
     """So that a person who lacks the pack is told what to install."""
     project = dict(re.findall(r'^(name|version) = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE))
     ours = [node for node in workflow["nodes"] if node["type"].startswith("DAdapt")]
-    assert len(ours) == 5
+    assert len(ours) == 6
     assert {(node["properties"]["cnr_id"], node["properties"]["ver"]) for node in ours} == {(project["name"], project["version"])}
     others = [node for node in workflow["nodes"] if node not in ours and node["type"] != "MarkdownNote"]
     assert {node["properties"]["cnr_id"] for node in others} == {"comfy-core"}

@@ -1,0 +1,68 @@
+"""One line for a number that means something, and none for an ordinary run."""
+
+import pytest
+from comfyui_dadapt_lora.trainer.advice import Advice
+from comfyui_dadapt_lora.trainer.metrics import StepRecord
+from comfyui_dadapt_lora.trainer.recipe import OptimizerConfig
+
+STEPS = 100
+
+
+def record(step, d):
+    return StepRecord(
+        step=step, epoch=1, loss=0.1, loss_average=0.1, d=d, dlr_unet=d, dlr_text_encoder=None, gradient_norm=1.0, seconds=1.0,
+        peak_memory_mb=None,
+    )  # fmt: skip
+
+
+def said(d_at, update_share=0.01, **recipe):
+    advice = Advice(OptimizerConfig(**recipe), STEPS)
+    notices = [notice for step in range(1, STEPS + 1) for notice in advice.after_step(record(step, d_at(step)))]
+    return [*notices, *advice.at_end(d_at(STEPS), update_share)]
+
+
+def test_an_ordinary_run_hears_nothing():
+    assert said(lambda step: min(1e-3, 1e-6 * 1.2**step)) == []
+
+
+def test_d_that_has_not_left_its_start_is_told_at_30_percent():
+    (notice,) = said(lambda step: 9e-6 if step <= 30 else 1e-3)
+    assert notice.step == 30
+    assert "after 30% of the run d is 9.0e-06" in notice.text and "raise d0" in notice.text
+
+
+def test_d_that_has_left_ten_times_its_start_is_not_told():
+    assert said(lambda step: 1.01e-5) == []
+    assert len(said(lambda step: 9e-5, d0=2e-5)) == 1
+
+
+def test_a_d0_that_trains_as_it_is_is_not_told():
+    assert said(lambda step: 1e-3, d0=1e-3) == []
+
+
+def test_a_d_that_climbs_as_fast_as_it_may_is_not_told():
+    """The default's limit on growth, not the run, is why it is still low."""
+    limit = OptimizerConfig().growth_limit(STEPS)
+    assert said(lambda step: min(1e-3, 1e-6 * limit ** max(0, step - 10))) == []
+    assert len(said(lambda step: min(9e-6, 1e-6 * limit ** max(0, step - 5)) if step <= 30 else 1e-3)) == 1
+
+
+def test_a_d_that_is_held_low_on_purpose_is_not_told():
+    assert said(lambda step: 8e-6, d_cap=8e-6) == []
+
+
+def test_d_that_still_climbs_at_the_end_is_told():
+    (notice,) = said(lambda step: 1e-5 * 1.02**step)
+    assert notice.step == STEPS
+    assert "still climbing at the end" in notice.text and "train longer" in notice.text
+
+
+@pytest.mark.parametrize("share, told", [(0.049, 0), (0.051, 1), (None, 0)])
+def test_updates_that_are_large_against_the_weights_are_told(share, told):
+    notices = said(lambda step: 1e-3, update_share=share)
+    assert len(notices) == told
+    assert all("halve the learning rate (here 1)" in notice.text for notice in notices)
+
+
+def test_without_d_there_is_nothing_to_say_of_it():
+    assert said(lambda step: None, preset="AdamW") == []

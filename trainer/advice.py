@@ -1,0 +1,61 @@
+"""What a run's numbers mean, in one line each, with what to change: said once, as soon as it can be known."""
+
+from collections.abc import Iterator
+
+from .metrics import Notice, StepRecord
+from .recipe import OptimizerConfig
+
+STUCK_AT, STUCK_BELOW = 0.3, 10  # share of the run; times d0
+TRAINS = 1e-4  # a d0 from here on trains as it is
+LAST_STRETCH, CLIMBED = 0.9, 1.1  # share of the run; d at the end over d there
+HARSH = 0.05  # an update over the weights
+
+
+class Advice:
+    """Watches d over a run of `steps`; `recipe` is resolved."""
+
+    def __init__(self, recipe: OptimizerConfig, steps: int) -> None:
+        self.recipe, self.steps = recipe, steps
+        self._limit = recipe.growth_limit(steps)
+        self._before_last_stretch: float | None = None
+        self._last_d = recipe.d0
+
+    def after_step(self, record: StepRecord) -> Iterator[Notice]:
+        if record.d is None:
+            return
+        if record.step == round(LAST_STRETCH * self.steps):
+            self._before_last_stretch = record.d
+        if record.step == max(1, round(STUCK_AT * self.steps)) and self._is_stuck(record.d):
+            yield Notice(record.step, self._stuck(record))
+        self._last_d = record.d
+
+    def _is_stuck(self, d: float) -> bool:
+        """Hardly above its start, neither on its way up as fast as it may, nor held low on purpose."""
+        climbs = d >= self._last_d * (1 + 0.9 * (self._limit - 1)) > self._last_d
+        return d <= STUCK_BELOW * self.recipe.d0 and d < min(self.recipe.d_cap or TRAINS, TRAINS) and not climbs
+
+    def at_end(self, d_last: float | None, update_share: float | None) -> Iterator[Notice]:
+        """`update_share`: size of an update over the size of the weights."""
+        before = self._before_last_stretch
+        if before and d_last > CLIMBED * before:
+            yield Notice(
+                self.steps,
+                f"d was still climbing at the end ({before:.1e} to {d_last:.1e} over the last tenth of the run), so the right rate was not "
+                "found yet: train longer, or raise d0",
+            )
+        if update_share is not None and update_share > HARSH:
+            yield Notice(
+                self.steps,
+                f"each step changed the weights by {update_share:.0%} of their size, which is harsh and costs detail: halve the learning "
+                f"rate (here {self.recipe.learning_rate:g})",
+            )
+
+    def _stuck(self, record: StepRecord) -> str:
+        change = f"raise d0 (to {10 * self.recipe.d0:.0e}, say), or train longer"
+        if self.recipe.freeze_d_percent and self.recipe.freeze_d_percent <= 100 * STUCK_AT:
+            change = "let d move for longer before it is frozen, " + change
+        elif self.recipe.learning_rate < 1:
+            change = "set the learning rate to 1.0, " + change
+        return (
+            f"after {STUCK_AT:.0%} of the run d is {record.d:.1e}, hardly above its start, so that next to nothing is learned yet: {change}"
+        )

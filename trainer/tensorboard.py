@@ -1,0 +1,52 @@
+"""Event files for TensorBoard, under the tags that its users know from other trainers. Written where `tensorboard` is installed."""
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+
+from .metrics import HeldoutLoss, StepRecord
+
+
+class EventFiles:
+    """One run's event files below `folder`, which is made with the first of them; nothing where `tensorboard` is not installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer = None
+        self._is_installed = find_spec("tensorboard") is not None
+
+    def record(self, record: StepRecord) -> None:
+        scalars = {
+            "loss/current": record.loss,
+            "loss/average": record.loss_average,
+            "lr/d*lr/unet": record.dlr_unet,
+            "lr/d*lr/textencoder": record.dlr_text_encoder,
+            "d": record.d,
+            "gradient_norm": record.gradient_norm,
+        }
+        self._add(record.step, scalars)
+
+    def measured(self, heldout: HeldoutLoss) -> None:
+        self._add(heldout.step, {"loss/heldout": heldout.loss})
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _add(self, step: int, scalars: dict[str, float | None]) -> None:
+        if self._writer is None and self._is_installed:
+            self._writer = self._open()
+        if self._writer is not None:
+            for tag, value in scalars.items():
+                if value is not None:
+                    self._writer.add_scalar(tag, value, step)
+
+    def _open(self):
+        """None where the installed `tensorboard` does not load: an extra must not cost anybody their run."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
+        except ImportError as error:
+            self._is_installed = False
+            logging.getLogger(__name__).warning("No event files for TensorBoard: it is installed, but does not load (%s).", error)
+            return None
+        return SummaryWriter(str(self.folder))
