@@ -41,6 +41,9 @@ OF_TRAIN = (
     "d_last",
     "heldout_loss_before",
     "heldout_loss_after",
+    "heldout_loss_best",
+    "best_step",
+    "heldout",
     "update_ratio",
 )
 OF_SAVE = ("keys_total", "keys_matched")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from demo import results as demo_results
+from demo import run_demo
 from tests.host import graph, results
 
 STEPS = 3  # another number than the browser tests run: the host would take the same training from its cache
@@ -65,6 +67,13 @@ def test_report_has_what_programs_read(execution, train):
     assert report["update_ratio"] > 0
     assert not Path(report["run_folder"]).is_absolute()
     assert "SD 1.5" in report["text"] and "held-out loss" in report["text"]
+
+
+def test_the_demo_finds_what_it_asks_the_report_for(execution, train, run_folder, saved):
+    report = results.report(execution, train)
+    assert set(run_demo.OF_TRAIN) <= report.keys() and set(run_demo.OF_SAVE) <= saved.keys()
+    summary = {name: report[name] for name in run_demo.OF_TRAIN}
+    assert demo_results.curves(run_folder / "steps.jsonl", summary).size == demo_results.CURVES_SIZE
 
 
 def test_run_folder_has_one_record_a_step(run_folder):
