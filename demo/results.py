@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from comfyui_dadapt_lora.trainer.curves import draw_curves
 from PIL import Image
 
 from devhost.files import whole_file
-from trainer.curves import draw_curves
 
 from .grid import draw_grid
 from .stage import heldout_pictures

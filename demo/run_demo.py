@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from comfyui_dadapt_lora.trainer.dataset import with_trigger
 from PIL import Image
 
 from devhost.client import Client
@@ -22,7 +23,6 @@ from devhost.errors import HostError
 from devhost.execution import Execution
 from devhost.layout import STARTED_VARIABLE, Host, default_base
 from devhost.server import HostServer
-from trainer.dataset import with_trigger
 
 from .progress import TrainingProgress, progress_bar
 from .results import Pair, write_results
