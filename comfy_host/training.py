@@ -129,10 +129,10 @@ class _Run:
         report = Report(result, self.folder.records, self.heldout, list(self._found()), warnings, chosen.record.step, folder)
         lora = self._lora(chosen)
         self.folder.save(lora, {"ended": "finished", **report.summary()})
-        if chosen is not last:
+        if chosen.record.step != last.record.step:
             self.folder.keep(self._lora(last), "last")
-        elif self.best and self.best.record.step != last.record.step:
-            self.folder.keep(self._lora(self.best), "best")
+        else:
+            self._keep_best_beside(last)
         self.progress.finished(report.text)
         return lora, report
 
@@ -159,6 +159,9 @@ class _Run:
             "notices": [notice.text for notice in self.notices],
         }
         self.folder.save(self._lora(last), report)
+        self._keep_best_beside(last)
+
+    def _keep_best_beside(self, last: KeptLora) -> None:
         if self.best and self.best.record.step != last.record.step:
             self.folder.keep(self._lora(self.best), "best")
 

@@ -115,8 +115,9 @@ class _Training:
         self.advice = Advice(self.recipe, self.steps)
         self.loss_average = RunningAverage()
         self.heldout_losses: list[HeldoutLoss] = []
-        samples = len(heldout.pictures) if heldout else 1
-        self.measured = measured_steps(self.steps, run.batch_size, samples, run.measure_every) if heldout else set()
+        self.measured = (
+            measured_steps(self.steps, run.batch_size, len(heldout.pictures), run.measure_every) if heldout else set()
+        )
         self.save_every = run.save_every * _steps_per_unit(run, pictures)
         self.probe = LossGrid.draw(pictures, network.timesteps, generators.probe, SAMPLES) if self.recipe.burn_guard else None
 

@@ -1,6 +1,7 @@
 """What the training loop asks of an optimizer, for any `torch.optim.Optimizer` with one group a part."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -20,7 +21,7 @@ class Numbers(NamedTuple):
     finite: bool  # False: nothing at all was changed
 
 
-class RunOptimizer:
+class RunOptimizer(ABC):
     """Drives a torch optimizer whose groups are the trained parts, in the order of `speeds`.
 
     Subclasses say what their optimizer does otherwise: where its d is, how a part's speed is told, what it averages.
@@ -40,9 +41,9 @@ class RunOptimizer:
         return None
 
     @property
+    @abstractmethod
     def scale(self) -> float:
         """What the learning rate is multiplied by to give AdamW's: d, or a fixed rate."""
-        raise NotImplementedError
 
     def rates(self) -> dict[str, float]:
         """d * lr of each part that trains, as the next step uses it: what AdamW would call its learning rate."""
@@ -113,6 +114,7 @@ class RunOptimizer:
         self.optimizer.load_state_dict(deepcopy(state))  # torch puts the tensors to use as they are
         for p, weight in zip(self.parameters, weights, strict=True):
             p.copy_(weight)
+        self.keep_below(self.limit)
 
     def release(self) -> None:
         """The end: every parameter holds what is to be handed on, in a tensor of its own."""

@@ -43,6 +43,15 @@ def test_train_hands_on_what_was_chosen_and_keeps_the_other(server, client, hand
     assert np.array_equal(results.picture(client, client.run(again).check(), node), shown)
 
 
+def test_a_best_step_that_is_the_last_is_kept_once(server, client):
+    """Here because nothing else was measured."""
+    workflow = measured_run(measure_every=1000)
+    execution = client.run(workflow).check()
+    train = graph.node_of(workflow, "DAdaptTrain")
+    assert results.report(execution, train)["best_step"] == STEPS
+    assert [file.name for file in results.run_folder(server.base, execution, train).glob("*.safetensors")] == ["lora.safetensors"]
+
+
 def test_a_cancel_keeps_the_best_lora_so_far_and_what_was_measured(server, client):
     """Cancelled between the first measurement, after step 3, and the second."""
     workflow = measured_run(duration=300, measure_every=3)

@@ -167,6 +167,19 @@ def test_a_limit_holds_for_the_rest_of_the_run(choice):
     assert max(seen) <= limit
 
 
+@pytest.mark.parametrize("choice", NAMED)
+def test_a_limit_outlives_a_snapshot_from_before_it(choice):
+    parts, goal, generator = problem()
+    optimizer = build_optimizer(config(choice), parts, STEPS)
+    descend(optimizer, parts, goal, generator, steps=10)
+    snapshot, limit = optimizer.snapshot(), optimizer.scale / 2
+    optimizer.keep_below(limit)
+    optimizer.restore(snapshot)
+    seen = [optimizer.scale]
+    descend(optimizer, parts, goal, generator, steps=10, after=lambda step: seen.append(optimizer.scale))
+    assert max(seen) <= limit
+
+
 @pytest.mark.parametrize("choice", CAPPED)
 def test_a_cap_from_the_start_is_kept_and_reached(choice):
     parts, goal, generator = problem()
