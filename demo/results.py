@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comfyui_dadapt_lora.trainer.curves import draw_curves
+from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss
 from PIL import Image
 
 from devhost.files import whole_file
@@ -63,4 +64,4 @@ def _title(trigger_word: str) -> str:
 
 def curves(steps_file: Path, summary: dict[str, Any]) -> Image.Image:
     records = [json.loads(line) for line in steps_file.read_text(encoding="utf-8").splitlines()]
-    return draw_curves(records, [(step, loss) for step, loss in summary["heldout"] if loss is not None], CURVES_SIZE)
+    return draw_curves(records, [HeldoutLoss(step, loss) for step, loss in summary["heldout"]], CURVES_SIZE)

@@ -5,6 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from .errors import SettingError
+from .heldout import best_of
+from .metrics import HeldoutLoss
 from .packages import package
 from .report import Report
 
@@ -18,20 +20,19 @@ def draw_report(report: Report, size: tuple[int, int]):
     """A PIL.Image of `size` (width, height) in pixels of what a run reports."""
     if not isinstance(report, Report):
         raise SettingError(f"report: expected the REPORT of a DAdapt Train node, got {type(report).__name__}. Connect that output.")
-    heldout = [(measured.step, measured.loss) for measured in report.heldout if measured.loss is not None]
-    return draw_curves([asdict(record) for record in report.records], heldout, size)
+    return draw_curves([asdict(record) for record in report.records], report.heldout, size)
 
 
-def draw_curves(records: Sequence[Mapping[str, Any]], heldout: Sequence[tuple[int, float]], size: tuple[int, int]):
+def draw_curves(records: Sequence[Mapping[str, Any]], heldout: Sequence[HeldoutLoss], size: tuple[int, int]):
     """A PIL.Image of `size` (width, height) in pixels.
 
     records: one a step, with "step", "loss" (None: skipped step), "loss_average", "dlr_unet" and "dlr_text_encoder"
         (None: that part does not train), as in steps.jsonl.
-    heldout: (step, loss) pairs; step 0 is the untouched model; may be empty. The lowest of the others is marked.
+    heldout: in the order of their steps; may be empty. The best of the trained LoRAs is marked.
     """
     figure = _figure(size)
     loss_axes, rate_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    _draw_losses(loss_axes, records, heldout)
+    _draw_losses(loss_axes, records, [measured for measured in heldout if measured.loss is not None])
     _draw_rates(rate_axes, records)
     rate_axes.set_xlabel("step")
     return _as_image(figure)
@@ -69,43 +70,47 @@ def _as_image(figure):
     return Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")
 
 
-def _draw_losses(axes, records: Sequence[Mapping[str, Any]], heldout: Sequence[tuple[int, float]]) -> None:
+def _draw_losses(axes, records: Sequence[Mapping[str, Any]], heldout: Sequence[HeldoutLoss]) -> None:
+    """All losses of `heldout` are finite."""
     steps = _column(records, "step")
     losses = _column(records, "loss")
     averages = _column(records, "loss_average")
     axes.plot(steps, losses, ".", color=LOSS_COLOUR, markersize=4, label="loss of a step")
     axes.plot(steps, averages, color=AVERAGE_COLOUR, label="loss, averaged")
     if heldout:
-        axes.plot(*zip(*heldout, strict=True), "o-", color=HELDOUT_COLOUR, markersize=4, label="held-out loss")
+        axes.plot(*zip(*map(_point, heldout), strict=True), "o-", color=HELDOUT_COLOUR, markersize=4, label="held-out loss")
         _mark_heldout(axes, heldout)
-    axes.set_ylim(0, _upper_limit(losses, [*averages, *(loss for _, loss in heldout)]))
+    axes.set_ylim(0, _upper_limit(losses, [*averages, *(measured.loss for measured in heldout)]))
     axes.set_ylabel("loss")
     _finish(axes)
 
 
-def _mark_heldout(axes, heldout: Sequence[tuple[int, float]]) -> None:
+def _mark_heldout(axes, heldout: Sequence[HeldoutLoss]) -> None:
     """The numbers of the untouched model, of the best step and of the last."""
-    _write_value(axes, heldout[0], "left", f"{heldout[0][1]:.4f}")
-    trained = [measured for measured in heldout if measured[0] > 0]
-    if not trained:
+    _write_value(axes, heldout[0], "left")
+    best = best_of(heldout)
+    if best is None:
         return
-    best = min(trained, key=lambda measured: measured[1])
     if best is not heldout[-1]:
-        _write_value(axes, heldout[-1], "right", f"{heldout[-1][1]:.4f}")
-    axes.axvline(best[0], color=HELDOUT_COLOUR, linestyle=":", linewidth=1)
-    axes.plot(*best, "*", color=HELDOUT_COLOUR, markersize=13, label=f"best: {best[1]:.4f} at step {best[0]}")
+        _write_value(axes, heldout[-1], "right")
+    axes.axvline(best.step, color=HELDOUT_COLOUR, linestyle=":", linewidth=1)
+    axes.plot(*_point(best), "*", color=HELDOUT_COLOUR, markersize=13, label=f"best: {best.loss:.4f} at step {best.step}")
 
 
-def _write_value(axes, point: tuple[int, float], alignment: str, text: str) -> None:
+def _write_value(axes, measured: HeldoutLoss, alignment: str) -> None:
     axes.annotate(
-        text,
-        point,
+        f"{measured.loss:.4f}",
+        _point(measured),
         xytext=(0, 9),
         textcoords="offset points",
         horizontalalignment=alignment,
         color=HELDOUT_COLOUR,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
     )
+
+
+def _point(measured: HeldoutLoss) -> tuple[int, float]:
+    return measured.step, measured.loss
 
 
 def _draw_rates(axes, records: Sequence[Mapping[str, Any]]) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from comfyui_dadapt_lora.trainer.curves import HELDOUT_COLOUR, LINE_COLOURS, draw_comparison, draw_curves, draw_report
 from comfyui_dadapt_lora.trainer.errors import SettingError
+from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss
 
 SIZE = (800, 560)
 
@@ -21,6 +22,11 @@ def records(steps=60, text_encoder=True):
     ]
 
 
+def heldout(*losses):
+    """Measured every 20 steps."""
+    return [HeldoutLoss(20 * place, loss) for place, loss in enumerate(losses)]
+
+
 def count(picture, colour):
     """Pixels of about this colour."""
     wanted = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
@@ -33,9 +39,15 @@ def test_the_picture_has_the_size_that_was_asked_for():
 
 def test_held_out_losses_and_their_best_step_are_drawn():
     without = count(draw_curves(records(), [], SIZE), HELDOUT_COLOUR)
-    rising = count(draw_curves(records(), [(0, 0.1), (20, 0.06), (40, 0.08), (60, 0.09)], SIZE), HELDOUT_COLOUR)
-    one = count(draw_curves(records(), [(0, 0.1)], SIZE), HELDOUT_COLOUR)
+    rising = count(draw_curves(records(), heldout(0.1, 0.06, 0.08, 0.09), SIZE), HELDOUT_COLOUR)
+    one = count(draw_curves(records(), heldout(0.1), SIZE), HELDOUT_COLOUR)
     assert without < 20 < one < rising
+
+
+def test_a_held_out_loss_that_was_not_finite_is_left_out():
+    losses = heldout(0.1, 0.06, None, 0.09)
+    finite = [measured for measured in losses if measured.loss is not None]
+    assert draw_curves(records(), losses, SIZE).tobytes() == draw_curves(records(), finite, SIZE).tobytes()
 
 
 def test_a_part_that_does_not_train_has_no_line():
