@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from ..trainer import advice
 from ..trainer.adapter import LoraAdapter, attached, new_adapter
 from ..trainer.algorithms import refuse_missing_package
 from ..trainer.dataset import Dataset
 from ..trainer.errors import ModelError
-from ..trainer.heldout import best_of
 from ..trainer.latents import LatentPicture
 from ..trainer.loop import total_steps, train
 from ..trainer.lora_file import lora_tensors
@@ -233,11 +233,4 @@ class _Run:
                 "the model did not fit and was loaded in part, which makes training slow and takes more memory again; lower the batch "
                 "size or the resolution, or close what else uses the GPU"
             )
-        if result.skipped_steps:
-            yield f"{result.skipped_steps} steps gave numbers that were not finite; they were left out and changed nothing"
-        best = best_of(self.heldout)
-        if best and self.heldout[0].loss is not None and best.loss >= self.heldout[0].loss:
-            yield (
-                "the held-out loss was never below the untouched model's: on pictures that it has not seen, this LoRA is no gain. Check "
-                "that captions say what is in the pictures, and that the held-out pictures are of the same style or subject"
-            )
+        yield from advice.of_finished_run(result.skipped_steps, self.heldout)

@@ -1,8 +1,9 @@
 """What a run's numbers mean, in one line each, with what to change: said once, as soon as it can be known."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from .metrics import Notice, StepRecord
+from .heldout import best_of
+from .metrics import HeldoutLoss, Notice, StepRecord
 from .recipe import OptimizerConfig
 
 STUCK_AT, STUCK_BELOW = 0.3, 10  # share of the run; times d0
@@ -58,4 +59,16 @@ class Advice:
             change = "set the learning rate to 1.0, " + change
         return (
             f"after {STUCK_AT:.0%} of the run d is {record.d:.1e}, hardly above its start, so that next to nothing is learned yet: {change}"
+        )
+
+
+def of_finished_run(skipped_steps: int, heldout: Sequence[HeldoutLoss]) -> Iterator[str]:
+    """What only the report says, because it takes the whole run. `heldout` begins with the untouched model, or is empty."""
+    if skipped_steps:
+        yield f"{skipped_steps} steps gave numbers that were not finite; they were left out and changed nothing"
+    best = best_of(heldout)
+    if best and heldout[0].loss is not None and best.loss >= heldout[0].loss:
+        yield (
+            "the held-out loss was never below the untouched model's: on pictures that it has not seen, this LoRA is no gain. Check "
+            "that captions say what is in the pictures, and that the held-out pictures are of the same style or subject"
         )

@@ -1,8 +1,8 @@
 """One line for a number that means something, and none for an ordinary run."""
 
 import pytest
-from comfyui_dadapt_lora.trainer.advice import Advice
-from comfyui_dadapt_lora.trainer.metrics import StepRecord
+from comfyui_dadapt_lora.trainer.advice import Advice, of_finished_run
+from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss, StepRecord
 from comfyui_dadapt_lora.trainer.recipe import OptimizerConfig
 
 STEPS = 100
@@ -66,3 +66,31 @@ def test_updates_that_are_large_against_the_weights_are_told(share, told):
 
 def test_without_d_there_is_nothing_to_say_of_it():
     assert said(lambda step: None, preset="AdamW") == []
+
+
+def heldout(*losses):
+    return [HeldoutLoss(10 * place, loss) for place, loss in enumerate(losses)]
+
+
+def test_steps_that_were_left_out_are_counted_in_the_report():
+    assert list(of_finished_run(0, [])) == []
+    (warning,) = of_finished_run(3, [])
+    assert warning.startswith("3 steps gave numbers that were not finite; they were left out")
+
+
+@pytest.mark.parametrize(
+    "losses, told",
+    [
+        ((0.10, 0.11, 0.10), True),
+        ((0.10, 0.11, 0.0999), False),
+        ((0.10, 0.09, 0.11), False),  # the best one counts, not the last
+        ((0.10, None, 0.11), True),
+        ((0.10, None), False),
+        ((None, 0.11), False),
+        ((), False),
+    ],
+)
+def test_a_lora_that_is_never_better_than_the_untouched_model_is_told(losses, told):
+    warnings = list(of_finished_run(0, heldout(*losses)))
+    assert len(warnings) == told
+    assert all("never below the untouched model's" in warning for warning in warnings)
