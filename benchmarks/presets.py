@@ -11,19 +11,18 @@ the work, with one thread each; on two CPU cores it takes about an hour.
 """
 
 import argparse
-import json
 import os
 import shutil
-import statistics
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, Queue
+from statistics import mean
 from typing import Any
 
 from demo.stage import DATASET, stage_checkpoint, stage_dataset
-from demo.workflow import DemoWorkflow, read_workflow
+from demo.workflow import DemoWorkflow
 from devhost.client import Client
 from devhost.console import give_result, say
 from devhost.layout import Host, default_base
@@ -31,6 +30,7 @@ from devhost.server import HostServer
 
 from ..trainer.curves import draw_comparison
 from ..trainer.recipe import OptimizerConfig
+from .demo_runs import append_row, parsed_settings, prepared_workflow, read_rows, reported, same_run
 
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 SEARCH_STEPS = 300
@@ -40,18 +40,19 @@ BATCH = 2
 PICTURES_TAKEN = 4  # every fourth
 FOLDER = "dadapt_few"  # below input/
 SAME = ("recipe", "steps", "seed", "batch", "every", "pictures_taken")  # what makes two runs the same one
+KEPT = ("heldout", "d_last", "update_ratio", "update_share", "burns", "seconds_training", "peak_memory_mb")
 
 
 def main(arguments: list[str]) -> None:
     options = _parse(arguments)
     _complete(list(_search()), options)
-    rate, best_step = _best_adamw(_read(options.results))
+    rate, best_step = _best_adamw(read_rows(options.results))
     steps = 3 * best_step
     say(f"AdamW is best at {rate:g}, at step {best_step}: every preset runs {steps} steps.")
     chosen = {*options.only, "AdamW"} if options.only else {*COMPARED, *(["set"] if options.set else [])}
     runs = [run for run in _comparison(rate, steps, options) if run["name"] in chosen]
     _complete(runs, options)
-    rows = _read(options.results)
+    rows = read_rows(options.results)
     search, compared = (_rows_of(rows, wanted) for wanted in (list(_search()), runs))
     _draw(compared).save(options.results.with_suffix(".png"))
     give_result(_table(search, compared))
@@ -71,8 +72,7 @@ def _comparison(rate: float, steps: int, options: argparse.Namespace) -> Iterato
             settings = {"preset": preset} | ({"adamw_rate": rate} if preset == "AdamW" else {})
             yield _run(preset, settings, steps, seed)
         if options.set:
-            changes = {name: json.loads(value) for name, value in (change.split("=", 1) for change in options.set)}
-            yield _run("set", changes, steps, seed)
+            yield _run("set", parsed_settings(options.set), steps, seed)
 
 
 def _run(name: str, optimizer: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:
@@ -93,10 +93,10 @@ def _best_adamw(rows: list[dict]) -> tuple[float, int]:
 
 def _complete(runs: list[dict], options: argparse.Namespace) -> None:
     """Runs those that the results file lacks, on several servers at once."""
-    done = _read(options.results)
+    done = read_rows(options.results)
     waiting: Queue[dict] = Queue()
     for run in runs:
-        if not any(_same_run(run, row) for row in done):
+        if not any(same_run(run, row, SAME) for row in done):
             waiting.put(run)
     if waiting.empty():
         return
@@ -124,11 +124,9 @@ def _work(number: int, waiting: Queue, results: Path, lock: threading.Lock, fail
         with HostServer(Host.from_environment(), base) as server, Client(server.url) as client:
             while not failures:
                 run = waiting.get_nowait()
-                row = run | _measured(client, run)
+                row = run | reported(client, _workflow(run), KEPT)
                 with lock:
-                    results.parent.mkdir(parents=True, exist_ok=True)
-                    with results.open("a", encoding="utf-8") as lines:
-                        lines.write(json.dumps(row) + "\n")
+                    append_row(results, row)
                 step, loss = _best(row)
                 say(f"{run['optimizer']}, seed {run['seed']}: best {loss:.4f} at step {step}, {row['heldout'][-1][1]:.4f} at the end")
     except Empty:
@@ -147,41 +145,20 @@ def _stage_few(base: Path) -> None:
             shutil.copyfile(file, target / "4_fluent3d" / file.name)
 
 
-def _measured(client: Client, run: dict) -> dict[str, Any]:
-    workflow = _workflow(run)
-    report = client.run(workflow.nodes).check().outputs[workflow.train]["dadapt_report"][0]
-    kept = ("heldout", "d_last", "update_ratio", "update_share", "burns", "seconds_training", "peak_memory_mb")
-    return {key: report[key] for key in kept}
-
-
 def _workflow(run: dict) -> DemoWorkflow:
-    """The example workflow with the run's settings, and without its pictures."""
-    workflow = read_workflow().prepared(run["steps"])
-    nodes = workflow.nodes
-    nodes[workflow.dataset]["inputs"]["folder"] = FOLDER
-    train = nodes[workflow.train]["inputs"]
-    train |= {"batch_size": BATCH, "seed": run["seed"], "measure_every": EVERY}
-    nodes[train["optimizer"][0]]["inputs"] |= run["optimizer"]
-    for branch in (workflow.with_lora, workflow.without_lora):
-        del nodes[branch.picture]
+    train = {"batch_size": BATCH, "seed": run["seed"], "measure_every": EVERY}
+    workflow = prepared_workflow(run["steps"], train, run["optimizer"])
+    workflow.nodes[workflow.dataset]["inputs"]["folder"] = FOLDER
     return workflow
 
 
 # results ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def _read(file: Path) -> list[dict]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-
-
-def _same_run(run: dict, row: dict) -> bool:
-    return all(row[key] == run[key] for key in SAME)
-
-
 def _rows_of(rows: list[dict], runs: list[dict]) -> list[dict]:
     """In the order of the runs; those of one name stand together."""
     names = list(dict.fromkeys(run["name"] for run in runs))
-    found = [row for run in runs for row in rows if _same_run(run, row)]
+    found = [row for run in runs for row in rows if same_run(run, row, SAME)]
     return sorted(found, key=lambda row: names.index(row["name"]))
 
 
@@ -199,7 +176,7 @@ def _table(search: list[dict], compared: list[dict]) -> str:
         lines.append(f"| {row['optimizer']['adamw_rate']:g} | {loss:.4f} | {step} | {row['heldout'][-1][1]:.4f} |")
     columns = ("preset", "best", "at step", "at the end", "the end over the best", "best over AdamW's", "d at the end", "burns")
     lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    adamw = _mean(_best(row)[1] for row in compared if row["name"] == "AdamW")
+    adamw = mean(_best(row)[1] for row in compared if row["name"] == "AdamW")
     for name in dict.fromkeys(row["name"] for row in compared):
         lines.append(_line(name, [row for row in compared if row["name"] == name], adamw))
     worst = max(row["heldout"][-1][1] for row in compared)
@@ -208,16 +185,12 @@ def _table(search: list[dict], compared: list[dict]) -> str:
 
 
 def _line(name: str, rows: list[dict], adamw: float) -> str:
-    best, end = _mean(_best(row)[1] for row in rows), _mean(row["heldout"][-1][1] for row in rows)
-    overtrained = _mean(row["heldout"][-1][1] / _best(row)[1] for row in rows)
+    best, end = mean(_best(row)[1] for row in rows), mean(row["heldout"][-1][1] for row in rows)
+    overtrained = mean(row["heldout"][-1][1] / _best(row)[1] for row in rows)
     steps = ", ".join(str(_best(row)[0]) for row in rows)
     d = ", ".join("-" if row["d_last"] is None else f"{row['d_last']:.1e}" for row in rows)
     burns = sum(len(row["burns"]) for row in rows)
     return f"| {name} | {best:.4f} | {steps} | {end:.4f} | {overtrained - 1:+.1%} | {best / adamw - 1:+.1%} | {d} | {burns} |"
-
-
-def _mean(values) -> float:
-    return statistics.mean(values)
 
 
 def _draw(compared: list[dict]):

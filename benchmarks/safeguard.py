@@ -6,26 +6,29 @@ Each run is a line in the JSON file. Interrupted, it goes on where it stopped. O
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from demo.stage import stage_checkpoint, stage_dataset
-from demo.workflow import DemoWorkflow, read_workflow
 from devhost.client import Client
 from devhost.console import give_result, say
 from devhost.layout import Host, default_base
 from devhost.server import HostServer
 
+from .demo_runs import append_row, parsed_settings, prepared_workflow, read_rows, reported, same_run
+
+SAME = ("batch", "seed", "steps", "optimizer")  # what makes two runs the same one
+KEPT = ("heldout_loss_before", "heldout_loss_after", "d_last", "update_ratio")
+
 
 def main(arguments: list[str]) -> None:
     options = _parse(arguments)
-    done = _read(options.json)
-    wanted = [run for run in _runs(options) if not any(_same_run(run, row) for row in done)]
+    done = read_rows(options.json)
+    wanted = [run for run in _runs(options) if not any(same_run(run, row, SAME) for row in done)]
     if wanted:
         done += _measure(wanted, options.json)
-    rows = [row for row in done if any(_same_run(run, row) for run in _runs(options))]
+    rows = [row for row in done if any(same_run(run, row, SAME) for run in _runs(options))]
     give_result(_table(rows))
 
 
@@ -35,42 +38,19 @@ def _measure(wanted: list[dict], file: Path) -> list[dict]:
     stage_dataset(base)
     with HostServer(Host.from_environment(), base) as server, Client(server.url) as client:
         for run in wanted:
-            workflow = _workflow(run)
-            report = client.run(workflow.nodes).check().outputs[workflow.train]["dadapt_report"][0]
-            row = run | {key: report[key] for key in ("heldout_loss_before", "heldout_loss_after", "d_last", "update_ratio")}
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(row) + "\n")
+            workflow = prepared_workflow(run["steps"], {"batch_size": run["batch"], "seed": run["seed"]}, run["optimizer"])
+            row = run | reported(client, workflow, KEPT)
+            append_row(file, row)
             say(f"batch {run['batch']}, seed {run['seed']}: {row['heldout_loss_before']:.4f} to {row['heldout_loss_after']:.4f}")
             rows.append(row)
     return rows
 
 
-def _workflow(run: dict) -> DemoWorkflow:
-    """The example workflow with the run's settings, and without its pictures."""
-    workflow = read_workflow().prepared(run["steps"])
-    nodes = workflow.nodes
-    nodes[workflow.train]["inputs"] |= {"batch_size": run["batch"], "seed": run["seed"]}
-    optimizer = nodes[workflow.train]["inputs"]["optimizer"][0]
-    nodes[optimizer]["inputs"] |= run["optimizer"]
-    for branch in (workflow.with_lora, workflow.without_lora):
-        del nodes[branch.picture]
-    return workflow
-
-
 def _runs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    changes = {name: json.loads(value) for name, value in (change.split("=", 1) for change in options.set)}
+    changes = parsed_settings(options.set)
     for batch in options.batches:
         for seed in range(options.seeds):
             yield {"batch": batch, "seed": seed, "steps": options.steps, "optimizer": changes}
-
-
-def _same_run(run: dict, row: dict) -> bool:
-    return all(row[key] == value for key, value in run.items())
-
-
-def _read(file: Path) -> list[dict]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
 def _table(rows: list[dict]) -> str:
