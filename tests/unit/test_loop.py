@@ -3,77 +3,21 @@
 import itertools
 import json
 import math
-from dataclasses import asdict
 
 import pytest
 import torch
 from comfyui_dadapt_lora.benchmarks.optimizer import CountHostReads
-from comfyui_dadapt_lora.trainer.adapter import attached, new_adapter
+from comfyui_dadapt_lora.trainer.adapter import attached
 from comfyui_dadapt_lora.trainer.errors import DivergedError, SettingError
 from comfyui_dadapt_lora.trainer.latents import LatentPicture
-from comfyui_dadapt_lora.trainer.loop import total_steps, train
+from comfyui_dadapt_lora.trainer.loop import total_steps
 from comfyui_dadapt_lora.trainer.lora_file import lora_tensors
-from comfyui_dadapt_lora.trainer.metrics import BestSoFar, HeldoutLoss, Notice, SavedOnTheWay, StepRecord, append_records
+from comfyui_dadapt_lora.trainer.metrics import BestSoFar, HeldoutLoss, SavedOnTheWay, StepRecord, append_records
 from comfyui_dadapt_lora.trainer.objective import LossGrid
-from comfyui_dadapt_lora.trainer.precision import Precision
 from comfyui_dadapt_lora.trainer.presets import PRESETS
-from comfyui_dadapt_lora.trainer.recipe import OptimizerConfig, RunConfig
-from torch.nn import functional as F
+from comfyui_dadapt_lora.trainer.recipe import RunConfig
 
-from tests.unit.toy import CHANNELS, ToyNetwork
-
-FP32 = Precision(torch.float32, torch.device("cpu"))
-
-
-def pictures(repeats=1):
-    """Two flat pictures: what the toy has to learn is that the caption tells the colour."""
-    return [
-        LatentPicture(torch.full((CHANNELS, 4, 4), 1.5), "red", repeats),
-        LatentPicture(torch.full((CHANNELS, 4, 4), -1.5), "blue", repeats),
-    ]
-
-
-def adapters_of(network, seed=0, dim=4):
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        new_adapter("unet_layer", "unet", network.unet_layer, dim, generator, network.device),
-        new_adapter("text_layer", "text_encoder", network.text_layer, dim, generator, network.device),
-    ]
-
-
-def run(
-    network, adapters, steps=10, seed=0, on_step=None, precision=FP32, heldout=None, data=None, measure_every=0, save_every=0, **recipe
-):
-    """The result, and the events: with `on_step`, that hears each record, only those that are no records."""
-    events = []
-    settings = RunConfig(duration=steps, batch_size=2, seed=seed, measure_every=measure_every, save_every=save_every)
-
-    def hear(event):
-        if on_step and isinstance(event, StepRecord):
-            on_step(event)
-        else:
-            events.append(event)
-
-    with attached(adapters):
-        result = train(network, data or pictures(), adapters, OptimizerConfig(**recipe), settings, precision, hear, heldout)
-    return result, events
-
-
-def of_kind(kind, events):
-    return [event for event in events if isinstance(event, kind)]
-
-
-def toy_grid(network, samples=64):
-    return LossGrid.draw(pictures(), network.timesteps, torch.Generator().manual_seed(1), samples)
-
-
-def measured(network, adapters, grid):
-    with attached(adapters):
-        return grid.loss(network)
-
-
-def weights(adapters):
-    return [weight.detach().clone() for adapter in adapters for weight in (adapter.down, adapter.up)]
+from tests.unit.toy import ToyNetwork, adapters_of, measured, of_kind, pictures, run, toy_grid, weights
 
 
 @pytest.mark.parametrize("implementation", ["reference", "fast"])
@@ -206,112 +150,6 @@ def test_both_implementations_train_the_same_lora():
         results.append((result.d_last, weights(adapters)))
     assert results[1][0] == pytest.approx(results[0][0], rel=1e-4)
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(results[0][1], results[1][1], strict=True))
-
-
-# burning -----------------------------------------------------------------------------------------------------------------------------
-
-# this stands for a d that overshot
-BURNING = {"d0": 1e-2, "learning_rate": 10.0, "warmup_percent": 0.0, "growth_rate": 10.0, "bias_correction": False}
-
-
-class Brittle(ToyNetwork):
-    """What a LoRA adds to the UNet layer counts 30 times: it has to be small, and a large one destroys everything."""
-
-    def predict(self, noised, timesteps, text):
-        base = F.conv2d(noised, self.unet_layer.weight, self.unet_layer.bias)
-        return base + 30 * (self.unet_layer(noised) - base) + self.mix(text)[:, :, None, None]
-
-
-def test_a_lora_that_burns_goes_back_and_ends_better_than_untouched():
-    network = Brittle()
-    adapters = adapters_of(network)
-    untouched = measured(network, adapters, toy_grid(network))
-    result, events = run(network, adapters, steps=300, **BURNING)
-    assert result.burns
-    assert measured(network, adapters, toy_grid(network)) < untouched
-    limits = [burn.limit for burn in result.burns]
-    assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(limits))
-    assert limits[0] <= BURNING["d0"] / 2
-    assert result.d_last <= limits[-1]
-    assert [notice.text for notice in of_kind(Notice, events)][: len(limits)] == [burn.text for burn in result.burns]
-    assert "went back to step 0" in result.burns[0].text
-
-
-def test_without_the_guard_the_same_run_burns():
-    """What the guard has to hold against: 15 steps in, the loss is far above the untouched model's."""
-    network = Brittle()
-    adapters = adapters_of(network)
-    untouched = measured(network, adapters, toy_grid(network))
-    result, _ = run(network, adapters, steps=15, burn_guard=False, **BURNING)
-    assert result.burns == ()
-    assert measured(network, adapters, toy_grid(network)) > 1.5 * untouched
-
-
-def test_a_guard_that_finds_nothing_changes_nothing():
-    """Bit for bit: its samples come from a stream of their own."""
-    ends = []
-    for guarded in (True, False):
-        network = ToyNetwork()
-        adapters = adapters_of(network)
-        result, _ = run(network, adapters, steps=60, burn_guard=guarded)
-        assert result.burns == ()
-        ends.append(weights(adapters))
-    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
-
-
-class AlwaysWorse(ToyNetwork):
-    """A network that every LoRA makes worse, however small: each measurement is twice the last."""
-
-    def __init__(self):
-        super().__init__()
-        self.factor = 1.0
-
-    def predict(self, noised, timesteps, text):
-        if not torch.is_grad_enabled():
-            self.factor *= 2
-            return super().predict(noised, timesteps, text) + self.factor
-        return super().predict(noised, timesteps, text)
-
-
-def test_a_lora_that_burns_however_small_d_is_ends_the_run_with_the_last_good_one():
-    network = AlwaysWorse()
-    adapters = adapters_of(network)
-    before = weights(adapters)
-    with pytest.raises(DivergedError, match=r"burnt 9 times.*as it was at step 0"):
-        run(network, adapters, steps=2000)
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(adapters), strict=True))
-
-
-class NanOnceTrained(Brittle):
-    """A burnt LoRA gives no numbers at all, also where it is measured."""
-
-    def predict(self, noised, timesteps, text):
-        predicted = super().predict(noised, timesteps, text)
-        return torch.where(predicted.abs() < 40, predicted, math.nan)
-
-
-def test_a_lora_that_overflows_is_brought_back_too_and_the_report_is_json():
-    """Before the 21 steps without a number that end a run."""
-    network = NanOnceTrained()
-    adapters = adapters_of(network)
-    result, events = run(network, adapters, steps=60, heldout=toy_grid(network), measure_every=1, **BURNING)
-    assert result.burns and result.burns[0].loss is None
-    assert "(loss of 4 fixed samples not finite," in result.burns[0].text
-    losses = of_kind(HeldoutLoss, events)
-    assert any(measured.loss is None for measured in losses)
-    assert all(math.isfinite(loss.loss) for loss in losses if loss.loss is not None)
-    assert losses[-1].loss is not None
-    json.dumps([asdict(burn) for burn in result.burns] + [asdict(loss) for loss in losses], allow_nan=False)
-
-
-def test_a_burn_in_the_last_steps_is_not_handed_on():
-    """3 steps: nothing is measured before the end of so short a run."""
-    network = Brittle()
-    adapters = adapters_of(network)
-    before = weights(adapters)
-    result, _ = run(network, adapters, steps=3, **(BURNING | {"learning_rate": 10.0}))
-    assert [(burn.step, burn.back_to) for burn in result.burns] == [(3, 0)]
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(adapters), strict=True))
 
 
 # what is handed on -------------------------------------------------------------------------------------------------------------------

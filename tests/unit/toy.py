@@ -1,10 +1,21 @@
-"""A diffusion model small enough to train in a second: a linear denoiser with a text table, as the training loop's `Network`."""
+"""A diffusion model small enough to train in a second: a linear denoiser with a text table, as the training loop's `Network`.
+
+Beside it what a test of the loop trains on it, and how.
+"""
 
 import torch
+from comfyui_dadapt_lora.trainer.adapter import attached, new_adapter
+from comfyui_dadapt_lora.trainer.latents import LatentPicture
+from comfyui_dadapt_lora.trainer.loop import train
+from comfyui_dadapt_lora.trainer.metrics import StepRecord
+from comfyui_dadapt_lora.trainer.objective import LossGrid
+from comfyui_dadapt_lora.trainer.precision import Precision
+from comfyui_dadapt_lora.trainer.recipe import OptimizerConfig, RunConfig
 from torch import Tensor, nn
 
 WORDS = {"red": 0, "blue": 1}
 CHANNELS, TOKENS = 4, 8
+FP32 = Precision(torch.float32, torch.device("cpu"))
 
 
 class ToyNetwork:
@@ -39,3 +50,54 @@ class ToyNetwork:
 
     def target(self, latents, noise, timesteps):
         return noise
+
+
+def pictures(repeats=1):
+    """Two flat pictures: what the toy has to learn is that the caption tells the colour."""
+    return [
+        LatentPicture(torch.full((CHANNELS, 4, 4), 1.5), "red", repeats),
+        LatentPicture(torch.full((CHANNELS, 4, 4), -1.5), "blue", repeats),
+    ]
+
+
+def adapters_of(network, seed=0, dim=4):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        new_adapter("unet_layer", "unet", network.unet_layer, dim, generator, network.device),
+        new_adapter("text_layer", "text_encoder", network.text_layer, dim, generator, network.device),
+    ]
+
+
+def run(
+    network, adapters, steps=10, seed=0, on_step=None, precision=FP32, heldout=None, data=None, measure_every=0, save_every=0, **recipe
+):
+    """The result, and the events: with `on_step`, that hears each record, only those that are no records."""
+    events = []
+    settings = RunConfig(duration=steps, batch_size=2, seed=seed, measure_every=measure_every, save_every=save_every)
+
+    def hear(event):
+        if on_step and isinstance(event, StepRecord):
+            on_step(event)
+        else:
+            events.append(event)
+
+    with attached(adapters):
+        result = train(network, data or pictures(), adapters, OptimizerConfig(**recipe), settings, precision, hear, heldout)
+    return result, events
+
+
+def of_kind(kind, events):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def toy_grid(network, samples=64):
+    return LossGrid.draw(pictures(), network.timesteps, torch.Generator().manual_seed(1), samples)
+
+
+def measured(network, adapters, grid):
+    with attached(adapters):
+        return grid.loss(network)
+
+
+def weights(adapters):
+    return [weight.detach().clone() for adapter in adapters for weight in (adapter.down, adapter.up)]

@@ -1,0 +1,117 @@
+"""A LoRA that burns is brought back, and one that does not is left alone."""
+
+import itertools
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+from comfyui_dadapt_lora.trainer.errors import DivergedError
+from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss, Notice
+from torch.nn import functional as F
+
+from tests.unit.toy import ToyNetwork, adapters_of, measured, of_kind, run, toy_grid, weights
+
+# this stands for a d that overshot
+BURNING = {"d0": 1e-2, "learning_rate": 10.0, "warmup_percent": 0.0, "growth_rate": 10.0, "bias_correction": False}
+
+
+class Brittle(ToyNetwork):
+    """What a LoRA adds to the UNet layer counts 30 times: it has to be small, and a large one destroys everything."""
+
+    def predict(self, noised, timesteps, text):
+        base = F.conv2d(noised, self.unet_layer.weight, self.unet_layer.bias)
+        return base + 30 * (self.unet_layer(noised) - base) + self.mix(text)[:, :, None, None]
+
+
+def test_a_lora_that_burns_goes_back_and_ends_better_than_untouched():
+    network = Brittle()
+    adapters = adapters_of(network)
+    untouched = measured(network, adapters, toy_grid(network))
+    result, events = run(network, adapters, steps=300, **BURNING)
+    assert result.burns
+    assert measured(network, adapters, toy_grid(network)) < untouched
+    limits = [burn.limit for burn in result.burns]
+    assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(limits))
+    assert limits[0] <= BURNING["d0"] / 2
+    assert result.d_last <= limits[-1]
+    assert [notice.text for notice in of_kind(Notice, events)][: len(limits)] == [burn.text for burn in result.burns]
+    assert "went back to step 0" in result.burns[0].text
+
+
+def test_without_the_guard_the_same_run_burns():
+    """What the guard has to hold against: 15 steps in, the loss is far above the untouched model's."""
+    network = Brittle()
+    adapters = adapters_of(network)
+    untouched = measured(network, adapters, toy_grid(network))
+    result, _ = run(network, adapters, steps=15, burn_guard=False, **BURNING)
+    assert result.burns == ()
+    assert measured(network, adapters, toy_grid(network)) > 1.5 * untouched
+
+
+def test_a_guard_that_finds_nothing_changes_nothing():
+    """Bit for bit: its samples come from a stream of their own."""
+    ends = []
+    for guarded in (True, False):
+        network = ToyNetwork()
+        adapters = adapters_of(network)
+        result, _ = run(network, adapters, steps=60, burn_guard=guarded)
+        assert result.burns == ()
+        ends.append(weights(adapters))
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+class AlwaysWorse(ToyNetwork):
+    """A network that every LoRA makes worse, however small: each measurement is twice the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = 1.0
+
+    def predict(self, noised, timesteps, text):
+        if not torch.is_grad_enabled():
+            self.factor *= 2
+            return super().predict(noised, timesteps, text) + self.factor
+        return super().predict(noised, timesteps, text)
+
+
+def test_a_lora_that_burns_however_small_d_is_ends_the_run_with_the_last_good_one():
+    network = AlwaysWorse()
+    adapters = adapters_of(network)
+    before = weights(adapters)
+    with pytest.raises(DivergedError, match=r"burnt 9 times.*as it was at step 0"):
+        run(network, adapters, steps=2000)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(adapters), strict=True))
+
+
+class NanOnceTrained(Brittle):
+    """A burnt LoRA gives no numbers at all, also where it is measured."""
+
+    def predict(self, noised, timesteps, text):
+        predicted = super().predict(noised, timesteps, text)
+        return torch.where(predicted.abs() < 40, predicted, math.nan)
+
+
+def test_a_lora_that_overflows_is_brought_back_too_and_the_report_is_json():
+    """Before the 21 steps without a number that end a run."""
+    network = NanOnceTrained()
+    adapters = adapters_of(network)
+    result, events = run(network, adapters, steps=60, heldout=toy_grid(network), measure_every=1, **BURNING)
+    assert result.burns and result.burns[0].loss is None
+    assert "(loss of 4 fixed samples not finite," in result.burns[0].text
+    losses = of_kind(HeldoutLoss, events)
+    assert any(measured.loss is None for measured in losses)
+    assert all(math.isfinite(loss.loss) for loss in losses if loss.loss is not None)
+    assert losses[-1].loss is not None
+    json.dumps([asdict(burn) for burn in result.burns] + [asdict(loss) for loss in losses], allow_nan=False)
+
+
+def test_a_burn_in_the_last_steps_is_not_handed_on():
+    """3 steps: nothing is measured before the end of so short a run."""
+    network = Brittle()
+    adapters = adapters_of(network)
+    before = weights(adapters)
+    result, _ = run(network, adapters, steps=3, **(BURNING | {"learning_rate": 10.0}))
+    assert [(burn.step, burn.back_to) for burn in result.burns] == [(3, 0)]
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(adapters), strict=True))
