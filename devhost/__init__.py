@@ -11,6 +11,7 @@ setup.py        makes the environment, ComfyUI and the developer tools
 existing.py     uses a ComfyUI that is there already
 base.py         a base directory of our own, with the pack linked into custom_nodes
 pack.py         makes the pack importable outside of ComfyUI
+inprocess.py    ComfyUI's modules in this process, without a server
 child.py        runs a command in the foreground and survives Ctrl-C
 commands.py     what run.py's commands do
 run_module.py   runs a module with folders added to sys.path  (a script)

@@ -1,0 +1,35 @@
+"""ComfyUI's modules in this process, without its server: for what calls them directly, in a process of its own.
+
+Call `start_comfyui` before anything imports torch's or ComfyUI's modules; it can be done once a process.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+
+def start_comfyui(comfyui: Path, base: Path, device: str = "cpu", *, server: bool = True) -> None:
+    """After this, `comfy`, `folder_paths`, ... can be imported; `base` is ComfyUI's base directory.
+
+    device: "cpu", or "cuda" for what ComfyUI chooses.
+    server: make the PromptServer that progress is sent through. Nothing listens: what is sent waits for ever.
+    """
+    sys.path.insert(0, str(comfyui))  # before this checkout, whose nodes/ would hide ComfyUI's nodes.py
+    arguments, sys.argv = sys.argv, ["main.py", *_options(base, device)]
+    try:
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+        import comfy.cli_args
+        import utils.extra_config  # noqa: F401  before anything else takes the name "utils"
+    finally:
+        sys.argv = arguments
+    if server:
+        from server import PromptServer
+
+        PromptServer(asyncio.new_event_loop())
+
+
+def _options(base: Path, device: str) -> list[str]:
+    """ComfyUI's default attention on a CPU writes in place, which no trainer gets through; on a GPU this one is its default."""
+    return ["--base-directory", str(base), "--use-pytorch-cross-attention", *(["--cpu"] if device == "cpu" else [])]
