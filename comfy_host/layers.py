@@ -7,7 +7,8 @@ import comfy.lora
 from torch import nn
 
 from ..trainer.errors import ModelError
-from ..trainer.targets import Family, matching_layers
+from ..trainer.recipe import ATTENTION, LoraConfig
+from ..trainer.targets import Family, is_adaptable, matching_layers
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,27 @@ def key_map(model, clip) -> dict[str, str]:
     return comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)
 
 
-def target_layers(model, clip, family: Family, parts: tuple[str, ...]) -> list[TargetLayer]:
-    """The layers of `parts` that LoRAs of this family adapt. Raises `ModelError` if the host knows no name for one."""
+def target_layers(model, clip, family: Family, lora: LoraConfig) -> list[TargetLayer]:
+    """The layers that a LoRA of this family adapts. Raises `ModelError` if the host knows no name for one."""
     weight_names = _names_by_weight(key_map(model, clip), family)
+    unet, text_encoder = _modules(model.model, "diffusion_model."), _modules(clip.cond_stage_model, "")
     layers = []
-    if "unet" in parts:
-        layers += _targets("unet", model.model, "diffusion_model.", family.unet_layers, weight_names)
-    if "text_encoder" in parts:
-        layers += _targets("text_encoder", clip.cond_stage_model, "", family.text_layers, weight_names)
+    if "unet" in lora.parts:
+        everything = [name for name, module in unet.items() if is_adaptable(module)]
+        chosen = matching_layers(unet, family.unet_layers) if lora.layers == ATTENTION else everything
+        layers += _targets("unet", unet, chosen, weight_names)
+    if "text_encoder" in lora.parts:
+        layers += _targets("text_encoder", text_encoder, matching_layers(text_encoder, family.text_layers), weight_names)
     return layers
 
 
-def _targets(part: str, root: nn.Module, prefix: str, pattern, weight_names: dict[str, str]) -> Iterator[TargetLayer]:
-    modules = {name: module for name, module in root.named_modules() if name.startswith(prefix)}
-    chosen = matching_layers(modules, pattern)
+def _modules(root: nn.Module, prefix: str) -> dict[str, nn.Module]:
+    return {name: module for name, module in root.named_modules() if name.startswith(prefix)}
+
+
+def _targets(part: str, modules: dict[str, nn.Module], chosen: list[str], weight_names: dict[str, str]) -> Iterator[TargetLayer]:
     if not chosen:
-        raise ModelError(f"No layer of the {part.replace('_', ' ')} is known by name. Expected names that match {pattern.pattern}.")
+        raise ModelError(f"No layer of the {part.replace('_', ' ')} is known by name: this model is built otherwise than its family.")
     for name in chosen:
         weight = f"{name}.weight"
         if weight not in weight_names:

@@ -4,7 +4,7 @@ The host's executor runs nodes under `torch.inference_mode()`, so the weights th
 cannot save for backward. Inside `trainable` each is replaced by a parameter over the same memory; nothing is copied.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import comfy.model_management
@@ -30,6 +30,27 @@ def _is_dynamic(patcher) -> bool:
 def load_together(patchers: Iterable, memory: int) -> None:
     """Loads the host's model patchers on their devices, with their LoRAs applied, and keeps `memory` bytes free beside them."""
     comfy.model_management.load_models_gpu(list(patchers), memory_required=memory)
+
+
+def unload(patcher) -> None:
+    """Takes what a patcher has loaded off its device, where that is another than where it rests."""
+    if patcher.load_device == patcher.offload_device:
+        return
+    management = comfy.model_management
+    for loaded in [loaded for loaded in management.current_loaded_models if loaded.model is patcher]:
+        loaded.model_unload()
+        management.current_loaded_models.remove(loaded)
+    management.soft_empty_cache()
+
+
+def room_beside(patchers: Sequence) -> int:
+    """Bytes on the first patcher's device that would be free if nothing but these were loaded there."""
+    management, device = comfy.model_management, patchers[0].load_device
+    free = management.get_free_memory(device)
+    if comfy.model_management.is_device_cpu(device):
+        return free  # the weights are there already
+    loaded = sum(loaded.model_loaded_memory() for loaded in management.current_loaded_models if loaded.device == device)
+    return free + loaded - sum(patcher.model_size() for patcher in patchers if patcher.load_device == device)
 
 
 @contextmanager

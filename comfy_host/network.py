@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..trainer.errors import ModelError
-from ..trainer.targets import Family, family_of
+from ..trainer.targets import Family, family_of, matching_layers
 from .text_encoder import HostTextEncoder
 
 
@@ -62,6 +62,25 @@ class HostNetwork:
     @property
     def weight_dtype(self) -> torch.dtype:
         return self.patcher.model.get_dtype()
+
+    @property
+    def patchers(self) -> list:
+        """The host's patchers of what has to be on its device while training."""
+        return [self.patcher, *([self.text_encoder.clip.patcher] if self.text_encoder.trains else [])]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        return [self.patcher.model, *([self.text_encoder.module] if self.text_encoder.trains else [])]
+
+    def layers(self) -> Iterator[nn.Module]:
+        """All modules of the networks, at every depth."""
+        return (layer for module in self.modules for layer in module.modules())
+
+    def blocks(self, chosen: Family) -> list[nn.Module]:
+        """The parts that checkpointing computes twice, one by one."""
+        patterns = (chosen.unet_blocks, chosen.text_blocks)
+        named = [dict(module.named_modules()) for module in (self.unet, self.text_encoder.module)]
+        return [names[name] for names, pattern in zip(named, patterns, strict=True) for name in matching_layers(names, pattern)]
 
     @contextmanager
     def ready(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The host's CLIP as a differentiable function from captions to text embeddings."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 class HostTextEncoder:
     """Encodes captions with a host CLIP as its own CLIPTextEncode would: its chunks of 75 tokens, its CLIP Set Last Layer.
 
-    Without a trained part, each caption is encoded once and remembered.
+    Where it does not train, captions are encoded once, before the run, by `remember`.
     """
 
     def __init__(self, clip, trains: bool) -> None:
         self.clip, self.trains = clip, trains
+        self._tokens: dict[str, dict[str, list]] = {}
         self._remembered: dict[str, Tensor] = {}
 
     @property
@@ -43,25 +44,32 @@ class HostTextEncoder:
                 handle.remove()
             self.module.reset_clip_options()
 
+    @torch.no_grad()
+    def remember(self, captions: Iterable[str], device: torch.device, on_caption: Callable[[int], None]) -> None:
+        """Encodes each caption, for `encode` to hand out on `device`. Calls `on_caption` after each, with their number so far."""
+        for caption in captions:
+            if caption not in self._remembered:
+                self._remembered[caption] = self._encode([caption])[0].to(device)
+                on_caption(len(self._remembered))
+
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Embeddings [batch, tokens, channels]; of captions with different numbers of chunks, the shorter are repeated."""
-        if self.trains:
-            return _same_length(self._encode(captions))
-        new = [caption for caption in dict.fromkeys(captions) if caption not in self._remembered]
-        if new:
-            with torch.no_grad():
-                self._remembered.update(zip(new, self._encode(new), strict=True))
-        return _same_length([self._remembered[caption] for caption in captions])
+        return _same_length(self._encode(captions) if self.trains else [self._remembered[caption] for caption in captions])
 
     def _encode(self, captions: Sequence[str]) -> list[Tensor]:
         """Embeddings [tokens, channels] of each caption, all chunks of all captions in one pass."""
-        tokens = [self.clip.tokenize(as_plain_prompt(caption)) for caption in captions]
+        tokens = [self._tokens_of(caption) for caption in captions]
         names = tokens[0].keys()
         joined = {name: [chunk for caption in tokens for chunk in caption[name]] for name in names}
         embedding = self.module.encode_token_weights(joined)[0]  # [1, all tokens, channels]
         chunks = [len(next(iter(caption.values()))) for caption in tokens]
         width = embedding.shape[1] // sum(chunks)
         return list(embedding[0].split([width * count for count in chunks]))
+
+    def _tokens_of(self, caption: str) -> dict[str, list]:
+        if caption not in self._tokens:
+            self._tokens[caption] = self.clip.tokenize(as_plain_prompt(caption))
+        return self._tokens[caption]
 
 
 def as_plain_prompt(caption: str) -> str:

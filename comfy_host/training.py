@@ -5,14 +5,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+import torch
+
 from ..trainer import advice
-from ..trainer.adapter import LoraAdapter, attached, new_adapter
+from ..trainer.adapter import LoraAdapter, attached, lora_values, new_adapter
 from ..trainer.algorithms import refuse_missing_package
+from ..trainer.checkpointing import checkpointed
 from ..trainer.dataset import Dataset
 from ..trainer.errors import ModelError
+from ..trainer.frozen_layers import lean_backward
 from ..trainer.latents import LatentPicture
 from ..trainer.loop import total_steps, train
 from ..trainer.lora_file import lora_tensors
+from ..trainer.memory import StepMemory
 from ..trainer.metadata import training_metadata
 from ..trainer.metrics import BestSoFar, Event, HeldoutLoss, KeptLora, Measuring, Notice, SavedOnTheWay, StepRecord
 from ..trainer.objective import LossGrid
@@ -23,18 +28,16 @@ from ..trainer.report import Report
 from ..trainer.seeds import Generators
 from ..trainer.targets import Family
 from .folders import name_in_output
-from .layers import key_map, target_layers
+from .layers import TargetLayer, key_map, target_layers
 from .lora_model import LoraModel
-from .memory import load_together, trainable, without_dynamic_loading
+from .memory import load_together, room_beside, trainable, unload, without_dynamic_loading
 from .network import HostNetwork, computing_in, family
 from .progress import Progress
 from .run_folder import RunFolder
 from .text_encoder import HostTextEncoder
 from .upstream import found_upstream
-from .vae import encode_pictures
+from .vae import count_new, encode_pictures
 
-# What the backward pass of SD 1.5 keeps of one picture in 16 bit, for each latent pixel: about 3.5 GB at 64 x 64.
-ACTIVATION_BYTES = 850_000
 HELDOUT_SEED = 0  # one grid for all runs, so that their held-out losses can be compared
 
 
@@ -61,13 +64,20 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
     precision = choose_precision(job.run.precision, model.model.get_dtype(), model.load_device)
     model, clip = without_dynamic_loading(computing_in(model, precision.dtype), clip)
     pictures, heldout = _encode(model, vae, job.dataset, progress)
+    unload(vae.patcher)
     text_encoder = HostTextEncoder(clip, trains=job.lora.train_text_encoder)
+    if not text_encoder.trains:
+        _remember_captions(text_encoder, [*pictures, *heldout], model.load_device, precision, progress)
+        unload(clip.patcher)
     network = HostNetwork(model, text_encoder)
+    layers = target_layers(model, clip, chosen, job.lora)
+    memory = StepMemory.of(job.run, precision, pictures, chosen, lora_values([layer.module for layer in layers], job.lora.dim))
+    checkpointing = memory.wants_checkpointing(job.run.checkpointing, room_beside(network.patchers))
     progress.phase("loading the model")
-    load_together([model, clip.patcher], _activation_memory(pictures, job.run.batch_size))
-    with trainable([model.model, text_encoder.module]), network.ready():
-        run = _Run(job, chosen, network, precision, pictures, heldout, progress)
-        with attached(run.adapters), run.kept_on_disk():
+    load_together(network.patchers, memory.bytes(checkpointing))
+    with trainable(network.modules), network.ready(), lean_backward(network.layers()):
+        run = _Run(job, chosen, network, precision, pictures, heldout, layers, checkpointing, progress)
+        with attached(run.adapters), checkpointed(network.blocks(chosen) if checkpointing else []), run.kept_on_disk():
             return run.go()
 
 
@@ -82,15 +92,21 @@ def _refuse_missing(clip, vae) -> None:
 def _encode(model, vae, dataset: Dataset, progress: Progress) -> tuple[list[LatentPicture], list[LatentPicture]]:
     """Latents of the training and of the held-out pictures."""
     everything = [*dataset.pictures, *dataset.heldout]
-    progress.phase("encoding pictures", len(everything))
+    if new := count_new(vae, dataset, everything):
+        progress.phase("encoding pictures", new)
     latents = encode_pictures(model, vae, dataset, everything, progress.tick)
     return latents[: len(dataset.pictures)], latents[len(dataset.pictures) :]
 
 
-def _activation_memory(pictures: Sequence[LatentPicture], batch_size: int) -> int:
-    """Bytes that a training step needs beside the loaded models, roughly."""
-    largest = max(picture.latent.shape[-2] * picture.latent.shape[-1] for picture in pictures)
-    return ACTIVATION_BYTES * largest * batch_size
+def _remember_captions(
+    text_encoder: HostTextEncoder, pictures: list[LatentPicture], device: torch.device, precision: Precision, progress: Progress
+) -> None:
+    """Encodes the captions once, for a text encoder that does not train."""
+    captions = dict.fromkeys(picture.caption for picture in pictures)
+    progress.phase("encoding captions", len(captions))
+    load_together([text_encoder.clip.patcher], 0)
+    with trainable([text_encoder.module]), text_encoder.ready(), precision.autocast():
+        text_encoder.remember(captions, device, progress.tick)
 
 
 class _Run:
@@ -104,13 +120,15 @@ class _Run:
         precision: Precision,
         pictures: list[LatentPicture],
         heldout: list[LatentPicture],
+        layers: Sequence[TargetLayer],
+        checkpointing: bool,
         progress: Progress,
     ) -> None:
-        self.job, self.family, self.network, self.precision = job, chosen, network, precision
+        self.job, self.family, self.network, self.precision, self.checkpointing = job, chosen, network, precision, checkpointing
         self.pictures, self.progress = pictures, progress
         self.model, self.clip = network.patcher, network.text_encoder.clip
         self.steps = total_steps(job.run, pictures)
-        self.adapters = self._new_adapters()
+        self.adapters = self._new_adapters(layers)
         self.grid = LossGrid.draw(heldout, network.timesteps, Generators.seeded(HELDOUT_SEED).heldout) if heldout else None
         self.heldout: list[HeldoutLoss] = []
         self.best: KeptLora | None = None
@@ -168,9 +186,8 @@ class _Run:
     def _last(self) -> KeptLora:
         return KeptLora(self.folder.records[-1], lora_tensors(self.adapters))
 
-    def _new_adapters(self) -> list[LoraAdapter]:
+    def _new_adapters(self, layers: Sequence[TargetLayer]) -> list[LoraAdapter]:
         generator = Generators.seeded(self.job.run.seed).init
-        layers = target_layers(self.model, self.clip, self.family, self.job.lora.parts)
         devices = {"unet": self.model.load_device, "text_encoder": self.clip.patcher.load_device}
         return [
             new_adapter(layer.name, layer.part, layer.module, self.job.lora.dim, generator, devices[layer.part])
@@ -222,6 +239,8 @@ class _Run:
             f"{self.precision}; " + " and ".join(f"{count} {names[part]} layers" for part, count in layers.items())
             + f" at dim {self.job.lora.dim}, {values / 1e6:.1f} million values"
         )
+        if self.checkpointing:
+            yield "checkpointing: each block is computed twice, so that a step fits into memory"
         yield from found_upstream(self.model, self.clip, self.network.text_encoder.clip_skip)
 
     def _warnings(self, result) -> Iterator[str]:

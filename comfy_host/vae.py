@@ -1,15 +1,20 @@
 """Pictures to latents, with the host's VAE."""
 
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor, nn
 
 from ..trainer.buckets import fit_to_bucket
-from ..trainer.dataset import Dataset, Picture
+from ..trainer.dataset import Dataset, Picture, content_digest
 from ..trainer.errors import ModelError
 from ..trainer.latents import LatentPicture
 from ..trainer.pictures import read_picture
 from .images import to_image
+
+# What the last run with each VAE encoded: a workflow that is queued again, with other settings, starts at once.
+_remembered: WeakKeyDictionary[nn.Module, dict[tuple, Tensor]] = WeakKeyDictionary()
 
 
 def encode_pictures(
@@ -17,21 +22,43 @@ def encode_pictures(
 ) -> list[LatentPicture]:
     """Latents of each picture at the size of its bucket, scaled as `model` wants them, on its device.
 
-    Calls `on_picture` after each, with their number so far.
+    Pictures that the last run with this VAE had are not encoded again. Calls `on_picture` after each of the others, with their number
+    so far.
     """
-    encoded = []
-    for picture in pictures:
-        pixels = to_image(fit_to_bucket(read_picture(picture.path), dataset.bucket_of(picture)))
-        latent = model.model.process_latent_in(vae.encode(pixels))
-        with torch.inference_mode(False):
-            latent = latent.clone()[0].to(model.load_device, torch.float32)  # what the executor makes is an inference tensor
-        channels = model.model.latent_format.latent_channels
-        if latent.dim() != 3 or latent.shape[0] != channels or not latent.isfinite().all():
-            raise ModelError(
-                f"The VAE made of {picture.path.name} a latent of shape {tuple(latent.shape)}, "
-                f"{'finite' if latent.isfinite().all() else 'not finite'}. Expected finite [{channels}, height, width]. "
-                "Connect the VAE of the same checkpoint; start ComfyUI with --fp32-vae if it gives numbers that are not finite."
-            )
-        encoded.append(LatentPicture(latent, picture.caption, picture.repeats))
-        on_picture(len(encoded))
-    return encoded
+    keys = [_key(dataset, picture) for picture in pictures]
+    known, channels = _remembered.get(vae.first_stage_model, {}), model.model.latent_format.latent_channels
+    latents = {key: known[key] for key in keys if key in known}
+    encoded = 0
+    for picture, key in zip(pictures, keys, strict=True):
+        if key not in known:
+            latents[key] = _encode(vae, picture, dataset.bucket_of(picture), channels)
+            encoded += 1
+            on_picture(encoded)
+    _remembered[vae.first_stage_model] = latents
+    with torch.inference_mode(False):
+        scaled = [model.model.process_latent_in(latents[key].clone()).to(model.load_device) for key in keys]
+    return [LatentPicture(latent, picture.caption, picture.repeats) for latent, picture in zip(scaled, pictures, strict=True)]
+
+
+def count_new(vae, dataset: Dataset, pictures: Sequence[Picture]) -> int:
+    """How many of the pictures `encode_pictures` has to encode."""
+    known = _remembered.get(vae.first_stage_model, {})
+    return sum(_key(dataset, picture) not in known for picture in pictures)
+
+
+def _key(dataset: Dataset, picture: Picture) -> tuple:
+    return content_digest(picture.path), dataset.bucket_of(picture)
+
+
+def _encode(vae, picture: Picture, bucket: tuple[int, int], channels: int) -> Tensor:
+    """The VAE's own latent [channels, height, width], fp32, in host memory."""
+    encoded = vae.encode(to_image(fit_to_bucket(read_picture(picture.path), bucket)))
+    with torch.inference_mode(False):
+        latent = encoded.clone()[0].to("cpu", torch.float32)  # what the executor makes is an inference tensor
+    if latent.dim() != 3 or latent.shape[0] != channels or not latent.isfinite().all():
+        raise ModelError(
+            f"The VAE made of {picture.path.name} a latent of shape {tuple(latent.shape)}, "
+            f"{'finite' if latent.isfinite().all() else 'not finite'}. Expected finite [{channels}, height, width]. "
+            "Connect the VAE of the same checkpoint; start ComfyUI with --fp32-vae if it gives numbers that are not finite."
+        )
+    return latent

@@ -5,7 +5,9 @@ adapters are kept outside of the module tree, so that the host's `state_dict` an
 """
 
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,53 +16,52 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import ModelError
+from .targets import is_adaptable
+
+# q, k and v of one attention: where they read the same tensor, their downs are one matmul, which keeps that tensor once for backward
+_ATTENTION_INPUT = re.compile(r"^(.*_)(?:to_[qkv]|[qkv]_proj)$")
 
 
-@dataclass
+@dataclass(eq=False)
 class LoraAdapter:
-    """One adapted layer."""
+    """One adapted layer. For a convolution of kernel k, down has that kernel and up has kernel 1, as in LoRA files."""
 
     name: str  # in a LoRA file, as "lora_unet_mid_block_attentions_0_proj_in"
     part: str  # "unet" or "text_encoder"
-    module: nn.Module  # a linear layer or a convolution of kernel 1
-    down: nn.Parameter  # [dim, in], fp32
-    up: nn.Parameter  # [out, dim], fp32
+    module: nn.Module  # a linear layer or a convolution
+    down: nn.Parameter  # [dim, in] or [dim, in, k, k], fp32
+    up: nn.Parameter  # [out, dim] or [out, dim, 1, 1], fp32
 
     @property
     def is_convolution(self) -> bool:
-        return self.module.weight.dim() == 4
+        return self.down.dim() == 4
 
     @property
     def dim(self) -> int:
         return self.down.shape[0]
 
 
-def init_lora(in_features: int, out_features: int, dim: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """down [dim, in] uniform in +-1/sqrt(in), as `nn.Linear` starts; up [out, dim] zero, so that nothing changes at first."""
-    bound = 1 / math.sqrt(in_features)
-    down = (torch.rand(dim, in_features, generator=generator) * 2 - 1) * bound
-    return down, torch.zeros(out_features, dim)
-
-
-def lora_linear(x: Tensor, down: Tensor, up: Tensor) -> Tensor:
-    """up (down x) for x [..., in]."""
-    return F.linear(F.linear(x, down), up)
-
-
-def lora_convolution(x: Tensor, down: Tensor, up: Tensor) -> Tensor:
-    """up (down x) for x [batch, in, height, width] and a convolution of kernel 1."""
-    return F.conv2d(F.conv2d(x, down[:, :, None, None]), up[:, :, None, None])
-
-
 def new_adapter(
     name: str, part: str, module: nn.Module, dim: int, generator: torch.Generator, device: torch.device
 ) -> LoraAdapter:
-    """An adapter for `module` that computes zero, with fp32 parameters on `device`."""
-    shape = tuple(module.weight.shape)
-    if len(shape) not in (2, 4) or shape[2:] not in ((), (1, 1)):
-        raise ModelError(f"{name}: expected a linear layer or a convolution of kernel 1, got a weight of shape {shape}.")
-    down, up = init_lora(shape[1], shape[0], dim, generator)
+    """An adapter for `module` that computes zero, with fp32 parameters on `device`. Raises `ModelError` for a layer that has no LoRA."""
+    if not is_adaptable(module):
+        raise ModelError(f"{name}: expected a linear layer or a 2D convolution without groups, got {module}.")
+    down, up = init_lora(module.weight.shape, dim, generator)
     return LoraAdapter(name, part, module, nn.Parameter(down.to(device)), nn.Parameter(up.to(device)))
+
+
+def init_lora(shape: Sequence[int], dim: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """For a weight [out, in] or [out, in, k, k]: down uniform in +-1/sqrt(in k k), as `nn.Linear` starts; up zero: no change at first."""
+    out, *inside = shape
+    bound = 1 / math.sqrt(math.prod(inside))
+    down = (torch.rand(dim, *inside, generator=generator) * 2 - 1) * bound
+    return down, torch.zeros(out, dim, *[1] * (len(shape) - 2))
+
+
+def lora_values(modules: Iterable[nn.Module], dim: int) -> int:
+    """How many values LoRAs of these layers hold."""
+    return sum(dim * (module.weight[0].numel() + module.weight.shape[0]) for module in modules)
 
 
 @contextmanager
@@ -68,21 +69,63 @@ def attached(adapters: Iterable[LoraAdapter]) -> Iterator[None]:
     """The adapters take part in their modules' forward passes inside the block, and are gone after it."""
     handles = []
     try:
-        for adapter in adapters:
-            handles.append(adapter.module.register_forward_hook(_forward_hook(adapter)))
+        for sharers in _by_input(adapters):
+            downs = _SharedDowns(sharers) if len(sharers) > 1 else None
+            handles += [a.module.register_forward_hook(_forward_hook(a, downs)) for a in sharers]
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _forward_hook(adapter: LoraAdapter):
-    apply = lora_convolution if adapter.is_convolution else lora_linear
+def _by_input(adapters: Iterable[LoraAdapter]) -> Iterable[list[LoraAdapter]]:
+    """Adapters whose layers may read the same tensor, together."""
+    groups: dict[tuple, list[LoraAdapter]] = defaultdict(list)
+    for adapter in adapters:
+        match = None if adapter.is_convolution else _ATTENTION_INPUT.match(adapter.name)
+        groups[(match[1], adapter.down.shape) if match else (adapter.name,)].append(adapter)
+    return groups.values()
 
+
+def _forward_hook(adapter: LoraAdapter, downs: "_SharedDowns | None"):
     def add_lora(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = inputs[0]
-        if not torch.is_autocast_enabled(x.device.type):
-            x = x.to(adapter.down.dtype)
-        return output + apply(x, adapter.down, adapter.up).to(output.dtype)
+        hidden = downs.of(adapter, x) if downs else _down(x, module, adapter.down)
+        return output + _up(hidden, adapter.up).to(output.dtype)
 
     return add_lora
+
+
+class _SharedDowns:
+    """down x for adapters that read the same x one after the other: computed once, for all of them, by whichever comes first."""
+
+    def __init__(self, adapters: Sequence[LoraAdapter]) -> None:
+        self.adapters = adapters
+        self._x: Tensor | None = None
+        self._left: dict[LoraAdapter, Tensor] = {}
+
+    def of(self, adapter: LoraAdapter, x: Tensor) -> Tensor:
+        """[..., dim]"""
+        if self._x is not x or adapter not in self._left:
+            joined = F.linear(_ready(x, adapter.down), torch.cat([a.down for a in self.adapters]))
+            self._x, self._left = x, dict(zip(self.adapters, joined.chunk(len(self.adapters), dim=-1), strict=True))
+        hidden = self._left.pop(adapter)
+        if not self._left:
+            self._x = None  # nothing is held on to between two passes
+        return hidden
+
+
+def _down(x: Tensor, module: nn.Module, down: Tensor) -> Tensor:
+    x = _ready(x, down)
+    if down.dim() == 2:
+        return F.linear(x, down)
+    return F.conv2d(x, down, None, module.stride, module.padding, module.dilation)
+
+
+def _up(hidden: Tensor, up: Tensor) -> Tensor:
+    return F.linear(hidden, up) if up.dim() == 2 else F.conv2d(hidden, up)
+
+
+def _ready(x: Tensor, weight: Tensor) -> Tensor:
+    """x as the LoRA computes: autocast chooses by itself, else the LoRA's own dtype."""
+    return x if torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)

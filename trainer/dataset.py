@@ -133,8 +133,8 @@ def fingerprint(folder: Path, config: DatasetConfig, heldout_folder: Path | None
     for root in filter(None, (folder, heldout_folder)):
         for file in list_pictures(root)[0]:
             digest.update(f"{file.path.relative_to(root).as_posix()}|{file.repeats}|".encode())
-            digest.update(_content_digest(file.path))
-            digest.update(_content_digest(file.caption_file) if file.caption_file.is_file() else b"no caption")
+            digest.update(content_digest(file.path))
+            digest.update(content_digest(file.caption_file) if file.caption_file.is_file() else b"no caption")
     return digest.hexdigest()
 
 
@@ -184,7 +184,8 @@ def _read(file: PictureFile, trigger_word: str) -> Picture | str:
 _digests: dict[Path, tuple[int, int, bytes]] = {}  # size, time and digest by path, so that a queue does not read all files again
 
 
-def _content_digest(path: Path) -> bytes:
+def content_digest(path: Path) -> bytes:
+    """SHA-256 of a file; read again only when its size or time has changed."""
     stat = path.stat()
     size, time, digest = _digests.get(path, (-1, -1, b""))
     if (size, time) != (stat.st_size, stat.st_mtime_ns):

@@ -108,7 +108,7 @@ class _Training:
         self.stops = _stops(self.recipe, parts, self.steps)
         self.optimizer = build_optimizer(recipe, parts, self.steps)
         self.average = None if self.recipe.ema == NO_EMA else WeightAverage(self.optimizer.parameters, self.recipe.ema)
-        generators = Generators.seeded(run.seed)
+        generators = Generators.seeded(run.seed, network.device)
         self.batches = epochs(pictures, run.batch_size, generators.order)
         self.step_once = _Step(network, self.optimizer, precision, generators)
         self.updates = UpdateSizes(parts, self.steps)
@@ -256,11 +256,11 @@ class _Step:
     def _backward(self, batch: Batch) -> Tensor:
         """Gradients of the scaled mean loss; gives that loss, unscaled, as a 0-d tensor on the device."""
         device, generators = self.network.device, self.generators
-        latents = batch.latents
-        noise = torch.randn(latents.shape, generator=generators.noise)
-        timesteps = torch.randint(self.network.timesteps, (len(latents),), generator=generators.timesteps)
+        latents = batch.latents.to(device)
+        noise = torch.randn(latents.shape, generator=generators.noise, device=device)
+        timesteps = torch.randint(self.network.timesteps, (len(latents),), generator=generators.timesteps, device=device)
         with self.precision.autocast():
-            loss = losses(self.network, latents.to(device), batch.captions, noise.to(device), timesteps.to(device)).mean()
+            loss = losses(self.network, latents, batch.captions, noise, timesteps).mean()
         (loss * self.loss_scale.value).backward()
         return loss.detach()
 

@@ -19,9 +19,8 @@ def lora_tensors(adapters: Sequence[LoraAdapter]) -> dict[str, Tensor]:
     """NAME.lora_down.weight, NAME.lora_up.weight and NAME.alpha of each adapter, on the CPU, in tensors of their own."""
     tensors = {}
     for adapter in adapters:
-        kernel = (1, 1) if adapter.is_convolution else ()
         for kind, weight in (("lora_down", adapter.down), ("lora_up", adapter.up)):
-            tensors[f"{adapter.name}.{kind}.weight"] = weight.detach().to("cpu", copy=True).reshape(*weight.shape, *kernel)
+            tensors[f"{adapter.name}.{kind}.weight"] = weight.detach().to("cpu", copy=True)
         tensors[f"{adapter.name}.alpha"] = torch.tensor(float(adapter.dim))
     return tensors
 

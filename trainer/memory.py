@@ -1,6 +1,40 @@
-"""How much memory a run took at most."""
+"""How much memory a step takes: what it will, and what a run took at most."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+
+from .latents import LatentPicture
+from .precision import Precision
+from .recipe import RunConfig
+from .targets import Family
+
+BYTES_A_VALUE = 24  # of a LoRA: weight, gradient, the optimizer's m, v and s in fp32, and what a step casts
+FILLED = 0.9  # of the room, at most: allocators waste some
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What a training step takes beside the loaded model, in bytes, roughly."""
+
+    activations: int
+    checkpointed: int  # activations with checkpointing
+    lora: int  # the LoRA, its gradient and its optimizer
+
+    @classmethod
+    def of(cls, run: RunConfig, precision: Precision, pictures: Sequence[LatentPicture], family: Family, values: int) -> "StepMemory":
+        """`values`: how many the LoRA holds."""
+        largest = max(picture.latent.shape[-2] * picture.latent.shape[-1] for picture in pictures)
+        pixels = largest * run.batch_size * precision.dtype.itemsize // 2
+        return cls(family.activation_bytes * pixels, family.checkpointed_bytes * pixels, BYTES_A_VALUE * values)
+
+    def bytes(self, checkpointing: bool) -> int:
+        return self.lora + (self.checkpointed if checkpointing else self.activations)
+
+    def wants_checkpointing(self, choice: str, room: int) -> bool:
+        """`choice` as a person sets it; "auto" where a step would not fit into `room` bytes without it."""
+        return choice == "on" or (choice == "auto" and self.bytes(checkpointing=False) > FILLED * room)
 
 
 def start_of_peak(device: torch.device) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from .dataset import Dataset
 from .latents import LatentPicture, batches_per_epoch
 from .metrics import StepRecord
-from .recipe import LoraConfig, OptimizerConfig, RunConfig
+from .recipe import ATTENTION, LoraConfig, OptimizerConfig, RunConfig
 from .schedule import warmup_steps
 from .targets import Family
 
@@ -54,6 +54,7 @@ def training_metadata(
         "ss_network_module": "networks.lora",
         "ss_network_dim": lora.dim,
         "ss_network_alpha": float(lora.dim),
+        "ss_network_args": None if lora.layers == ATTENTION else json.dumps({"conv_dim": lora.dim, "conv_alpha": float(lora.dim)}),
         "ss_optimizer": f"{_optimizer_name(resolved)}(weight_decay={resolved.weight_decay})",
         "ss_dadapt_growth_rate": recipe.growth_limit(steps) if recipe.algorithm == "dadapt" else None,
         "ss_dadapt_recipe": json.dumps(asdict(resolved)),

@@ -14,6 +14,7 @@ from .schedule import SCHEDULES
 from .settings import check_settings, limits_of, setting
 
 SAME_AS_DIM = "same as dim"
+ATTENTION = "attention"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ class LoraConfig:
         True,
         "Adapt the text encoder, the part that reads the prompt. On: trigger words are learned better. Off: faster, less memory, and "
         "the LoRA disturbs other prompts less.",
+    )
+    layers: str = setting(
+        ATTENTION,
+        "Which layers of the UNet are adapted. 'attention': those of its transformer blocks, as in most LoRAs. 'all': every linear layer "
+        "and convolution, known as LoCon; it holds more of a texture or a brush stroke, is slower, and its file is several times larger.",
+        choices=(ATTENTION, "all"),
     )
 
     def __post_init__(self) -> None:
@@ -367,6 +374,12 @@ class RunConfig:
         "Keeps a LoRA every so often, in the unit of the duration, in the run's folder, where Load LoRA lists it. 0 is off.",
         min=0,
         max=1_000_000,
+    )
+    checkpointing: str = setting(
+        "auto",
+        "'on' computes each block of the network twice, so that only its inputs are kept for the backward pass: about a third slower, "
+        "with a fraction of the memory. The LoRA is the same. 'auto' switches it on where a step would not fit without it.",
+        choices=("auto", "on", "off"),
     )
 
     def __post_init__(self) -> None:

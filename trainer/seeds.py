@@ -5,11 +5,14 @@ from dataclasses import dataclass, fields
 
 import torch
 
+CPU = torch.device("cpu")
+EACH_STEP = ("noise", "timesteps")
 
-def stream(seed: int, name: str) -> torch.Generator:
-    """A generator for the named stream of a run. On the CPU, so that it draws the same numbers whatever the device."""
+
+def stream(seed: int, name: str, device: torch.device = CPU) -> torch.Generator:
+    """A generator for the named stream of a run."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 @dataclass(frozen=True)
@@ -24,5 +27,6 @@ class Generators:
     probe: torch.Generator
 
     @classmethod
-    def seeded(cls, seed: int) -> "Generators":
-        return cls(**{field.name: stream(seed, field.name) for field in fields(cls)})
+    def seeded(cls, seed: int, device: torch.device = CPU) -> "Generators":
+        """What each step draws is drawn on `device`, where it is used; the rest on the CPU, the same whatever the device."""
+        return cls(**{field.name: stream(seed, field.name, device if field.name in EACH_STEP else CPU) for field in fields(cls)})

@@ -94,7 +94,7 @@ def widgets(opened, kind: str) -> list[str]:
 
 def test_seed_of_train_is_not_randomised_after_each_queue(opened):
     """The KSampler beside it has such a widget: the page does add one where it is not told otherwise."""
-    training = ["duration", "duration_unit", "batch_size", "seed", "precision", "measure_every", "hand_on", "save_every"]
+    training = ["duration", "duration_unit", "batch_size", "seed", "precision", "measure_every", "hand_on", "save_every", "checkpointing"]
     assert widgets(opened, "DAdaptTrain") == training
     assert "control_after_generate" in widgets(opened, "KSampler")
 

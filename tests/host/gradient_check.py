@@ -4,38 +4,27 @@ usage: python gradient_check.py COMFYUI BASE        (in ComfyUI's Python; prints
 
 For a direction v in the LoRA's parameters, <gradient, v> from autograd through the hooks is set against the central difference of the
 loss of the *patched* model, (L(theta + h v) - L(theta - h v)) / 2h: there the LoRA is merged into the weights by ComfyUI's own code, no
-hook is involved, and captions are encoded by ComfyUI's own `encode_from_tokens`.
+hook is involved, and captions are encoded by ComfyUI's own `encode_from_tokens`. Every layer that a LoRA can adapt is adapted.
 """
 
-import asyncio
-import importlib.util
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
-comfyui, base = sys.argv[1:3]
-PACK = Path(__file__).resolve().parents[2]
-sys.path.insert(0, comfyui)
-sys.argv = ["main.py", "--cpu", "--base-directory", base]
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-import comfy.options  # noqa: E402
+from devhost.inprocess import start_comfyui
+from devhost.pack import load_pack
 
-comfy.options.enable_args_parsing()
+start_comfyui(*map(Path, sys.argv[1:3]))
+load_pack()
 
 import comfy.sd  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
-import utils.extra_config  # noqa: E402, F401  (before anything else takes the name "utils")
-from server import PromptServer  # noqa: E402
-
-PromptServer(asyncio.new_event_loop())
-spec = importlib.util.spec_from_file_location(
-    "comfyui_dadapt_lora", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
-)
-sys.modules["comfyui_dadapt_lora"] = importlib.util.module_from_spec(spec)
-
 from comfyui_dadapt_lora.comfy_host import layers, lora_model, memory, network, text_encoder  # noqa: E402
-from comfyui_dadapt_lora.trainer import adapter, lora_file, objective  # noqa: E402
+from comfyui_dadapt_lora.trainer import adapter, checkpointing, frozen_layers, lora_file, objective, recipe  # noqa: E402
 
 CAPTIONS = ["fluent3d, red apple", "a (very) long caption " * 20]  # one and two chunks of tokens
 PARTS = ("unet", "text_encoder")
@@ -59,23 +48,46 @@ def new_adapters(model, clip):
     family = network.family(model)
     adapters = [
         adapter.new_adapter(layer.name, layer.part, layer.module, 4, generator, torch.device("cpu"))
-        for layer in layers.target_layers(model, clip, family, PARTS)
+        for layer in layers.target_layers(model, clip, family, recipe.LoraConfig(layers="all"))
     ]
     for one in adapters:
         one.up.data = torch.randn(one.up.shape, generator=generator) * 0.02
     return adapters
 
 
-def gradients(model, clip, adapters):
-    """Loss and gradients as training gets them, through hooks on the host's loaded modules."""
+def gradients(model, clip, adapters, lean=True, checkpoint=False, precision=torch.float32):
+    """Loss, with gradients as training gets them, through hooks on the host's loaded modules."""
     encoder = text_encoder.HostTextEncoder(clip, trains=True)
     host = network.HostNetwork(model, encoder)
-    memory.load_together([model, clip.patcher], 0)
-    with memory.trainable([model.model, encoder.module]), host.ready(), adapter.attached(adapters):
+    memory.load_together(host.patchers, 0)
+    with ExitStack() as training:
+        training.enter_context(memory.trainable(host.modules))
+        training.enter_context(host.ready())
+        training.enter_context(frozen_layers.lean_backward(host.layers() if lean else []))
+        training.enter_context(adapter.attached(adapters))
+        training.enter_context(checkpointing.checkpointed(host.blocks(network.family(model)) if checkpoint else []))
         latents, noise, timesteps = inputs()
-        loss = objective.losses(host, latents, CAPTIONS, noise, timesteps).mean()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+            loss = objective.losses(host, latents, CAPTIONS, noise, timesteps).mean()
         loss.backward()
     return loss.item()
+
+
+def change(model, clip, adapters, precision, **ways):
+    """How far the gradients move when they are computed in another way, over their size."""
+
+    def taken(**way):
+        for p in parameters(adapters):
+            p.grad = None
+        gradients(model, clip, adapters, precision=precision, **way)
+        return torch.cat([p.grad.flatten() for p in parameters(adapters)])
+
+    plain = taken(lean=False)
+    return ((taken(**ways) - plain).norm() / plain.norm()).item()
+
+
+def parameters(adapters):
+    return [p for one in adapters for p in (one.down, one.up)]
 
 
 def patched_loss(model, clip, adapters):
@@ -118,6 +130,9 @@ def main():
     for part in PARTS:
         for kind in ("down", "up"):
             result["directions"][f"{part}.{kind}"] = directional(model, clip, adapters, part, kind, h=0.02)
+    for name, precision in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
+        result[f"lean {name}"] = change(model, clip, adapters, precision, lean=True)
+        result[f"checkpointed {name}"] = change(model, clip, adapters, precision, lean=True, checkpoint=True)
     result["without_gradient"] = [one.name for one in adapters if not one.up.grad.abs().sum() > 0]
     sys.stdout.write(json.dumps(result) + "\n")
 

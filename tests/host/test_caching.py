@@ -62,3 +62,18 @@ def test_new_and_renamed_and_removed_pictures_train_again(queue, folder):
 def test_file_that_is_no_picture_does_not_train_again(queue, folder):
     (folder / "notes.md").write_text("not for training", encoding="utf-8")
     assert not queue()
+
+
+def test_a_second_training_encodes_only_pictures_that_are_new(client, folder_name, folder):
+    """Said on the node while it happens."""
+
+    def encoded(seed: int) -> str | None:
+        workflow = graph.training(folder_name, duration=1, seed=seed)
+        phases = [event.data["text"] for event in client.run(workflow).check().events_of("dadapt_lora.phase")]
+        return next((text for text in reversed(phases) if text.startswith("encoding pictures")), None)
+
+    Image.new("RGB", (128, 128), "olive").save(folder / "olive.png")
+    assert encoded(seed=1)
+    assert encoded(seed=2) is None
+    Image.new("RGB", (128, 128), "navy").save(folder / "navy.png")
+    assert encoded(seed=2) == "encoding pictures 1/1"

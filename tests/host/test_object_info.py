@@ -13,7 +13,7 @@ DEFAULTS = {
         "heldout_folder": "none",
         "broken_pictures": "stop",
     },
-    "DAdaptLoRAConfig": {"dim": 16, "alpha": "same as dim", "train_unet": True, "train_text_encoder": True},
+    "DAdaptLoRAConfig": {"dim": 16, "alpha": "same as dim", "train_unet": True, "train_text_encoder": True, "layers": "attention"},
     "DAdaptOptimizer": {
         "preset": "guide 2023",
         "learning_rate": 1.0,
@@ -47,6 +47,7 @@ DEFAULTS = {
         "measure_every": 0,
         "hand_on": "best",
         "save_every": 0,
+        "checkpointing": "auto",
     },
     "DAdaptSaveLoRA": {"filename": "my_lora", "dtype": "fp16", "existing_file": "add a number"},
     "DAdaptTrainingCurves": {"width": 1000, "height": 700},

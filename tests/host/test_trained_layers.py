@@ -1,5 +1,6 @@
 """What a LoRA holds follows from the seed, the parts that train, and what is upstream of Train. One prompt trains them all."""
 
+import json
 import shutil
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from tests.host import graph, results
 STEPS = 3
 PICTURE_SEED = 5  # another than all other pictures have
 UNET, TEXT = "lora_unet_", "lora_te_"
-UNET_LAYERS, TEXT_LAYERS = 48, 72  # of the demo model
+UNET_LAYERS, ALL_UNET_LAYERS, TEXT_LAYERS = 48, 69, 72  # of the demo model
 LAST_LAYERS = [f"lora_te_text_model_encoder_layers_{layer}_" for layer in (10, 11)]
 
 
@@ -40,10 +41,12 @@ def runs_and_picture(server, client, trained) -> tuple[dict[str, Run], np.ndarra
     shutil.copytree(pictures, pictures.with_name("heldout again"))  # else ComfyUI would take the second training from its cache
     dataset = graph.settings(workflow, "DAdaptLoadDataset")
     again = graph.add(workflow, "DAdaptLoadDataset", **(dataset | {"folder": "dadapt_demo/heldout again"}))
-    unet_only, text_only = (
-        graph.add(workflow, "DAdaptLoRAConfig", dim=4, alpha="same as dim", train_unet=unet, train_text_encoder=not unet)
-        for unet in (True, False)
-    )
+
+    def config(unet: bool, layers: str = "attention") -> str:
+        parts = {"train_unet": unet, "train_text_encoder": not unet}
+        return graph.add(workflow, "DAdaptLoRAConfig", dim=4, alpha="same as dim", layers=layers, **parts)
+
+    unet_only, text_only, all_layers = config(unet=True), config(unet=False), config(unet=True, layers="all")
     clip_skip = graph.add(workflow, "CLIPSetLastLayer", clip=[loader, 1], stop_at_clip_layer=-2)
     lora = graph.add_load_lora(workflow, trained.loras["fp32"])
     trains = {
@@ -51,6 +54,8 @@ def runs_and_picture(server, client, trained) -> tuple[dict[str, Run], np.ndarra
         "same seed": graph.add_training(workflow, dataset=[again, 0]),
         "another seed": graph.add_training(workflow, seed=1),
         "UNet only": graph.add_training(workflow, lora_config=[unet_only, 0]),
+        "all layers": graph.add_training(workflow, lora_config=[all_layers, 0]),
+        "checkpointed": graph.add_training(workflow, checkpointing="on"),
         "text encoder only": graph.add_training(workflow, lora_config=[text_only, 0]),
         "clip skip": graph.add_training(workflow, clip=[clip_skip, 0]),
         "on a LoRA": graph.add_training(workflow, model=[lora, 0], clip=[lora, 1]),
@@ -105,6 +110,23 @@ def test_unet_only(runs):
     assert "48 UNet layers at dim 4" in run.text
 
 
+def test_all_layers_of_the_unet(runs):
+    """Every linear layer and convolution; files say so as the established trainer does for convolutions of its own."""
+    run = runs["all layers"]
+    assert len(results.layers(run.lora)) == len(results.layers(run.lora, UNET)) == ALL_UNET_LAYERS
+    assert run.lora["lora_unet_conv_in.lora_down.weight"].shape[2:] == (3, 3)
+    assert run.lora["lora_unet_conv_in.lora_up.weight"].shape[2:] == (1, 1)
+    assert json.loads(run.metadata["ss_network_args"]) == {"conv_dim": 4, "conv_alpha": 4.0}
+    assert "ss_network_args" not in runs["UNet only"].metadata
+
+
+def test_checkpointing_gives_the_same_lora_and_is_told(runs):
+    """The same but for the order in which bf16 gradients are added up."""
+    one, other = runs["checkpointed"], runs["plain"]
+    assert "each block is computed twice" in one.text and "each block is computed twice" not in other.text
+    assert all(torch.allclose(one.lora[name], other.lora[name], atol=1e-5) for name in other.lora)
+
+
 def test_text_encoder_only(runs):
     run = runs["text encoder only"]
     assert len(results.layers(run.lora)) == len(results.layers(run.lora, TEXT)) == TEXT_LAYERS
@@ -113,7 +135,7 @@ def test_text_encoder_only(runs):
     assert "72 text encoder layers at dim 4" in run.text
 
 
-@pytest.mark.parametrize("name", ["plain", "UNet only", "text encoder only"])
+@pytest.mark.parametrize("name", ["plain", "UNet only", "text encoder only", "all layers"])
 def test_every_trained_layer_has_moved(runs, name):
     """Each `up` starts at zero."""
     lora = runs[name].lora

@@ -1,7 +1,11 @@
 """The LoRA's mathematics."""
 
+import weakref
+from copy import deepcopy
+
 import pytest
 import torch
+from comfyui_dadapt_lora.benchmarks.optimizer import CountOperations
 from comfyui_dadapt_lora.trainer.adapter import attached, init_lora, new_adapter
 from comfyui_dadapt_lora.trainer.errors import ModelError
 from torch import nn
@@ -15,6 +19,7 @@ def modules():
         (nn.Linear(6, 5), torch.randn(3, 7, 6)),
         (nn.Conv2d(6, 5, 1), torch.randn(2, 6, 4, 4)),
         (nn.Linear(6, 5, bias=False), torch.randn(6)),
+        (nn.Conv2d(6, 5, 3, stride=2, padding=1), torch.randn(2, 6, 8, 8)),
     ]
 
 
@@ -28,9 +33,9 @@ def test_hook_computes_what_the_merged_weight_computes(module, x, dtype, toleran
     with attached([adapter]):
         hooked = module(x)
     plain = module(x)
-    merged = module.weight.float() + (adapter.up @ adapter.down).reshape(module.weight.shape)
-    expected = nn.functional.linear if module.weight.dim() == 2 else nn.functional.conv2d
-    expected = expected(x.float(), merged, None if module.bias is None else module.bias.float())
+    merged = deepcopy(module).float()
+    merged.weight.data += (adapter.up.flatten(1) @ adapter.down.flatten(1)).reshape(module.weight.shape)
+    expected = merged(x.float())
     assert hooked.dtype == dtype
     assert torch.allclose(hooked.float(), expected, atol=tolerance * expected.abs().max().item())
     assert not torch.allclose(plain.float(), expected, atol=10 * tolerance * expected.abs().max().item())
@@ -64,14 +69,61 @@ def test_hooks_are_gone_after_an_error():
     assert not module._forward_hooks
 
 
-def test_down_starts_as_a_linear_layer_and_up_at_zero():
+@pytest.mark.parametrize("shape, inside", [((32, 1024), 1024), ((32, 64, 4, 4), 1024)])
+def test_down_starts_as_a_layer_of_its_own_and_up_at_zero(shape, inside):
     """Uniform in +-1/sqrt(in): variance 1 / (3 in)."""
-    down, up = init_lora(1024, 32, 64, torch.Generator().manual_seed(0))
-    assert down.abs().max() <= 1 / 32
-    assert down.var().item() == pytest.approx(1 / (3 * 1024), rel=0.02)
-    assert up.shape == (32, 64) and not up.any()
+    down, up = init_lora(shape, 64, torch.Generator().manual_seed(0))
+    assert down.abs().max() <= inside**-0.5
+    assert down.var().item() == pytest.approx(1 / (3 * inside), rel=0.02)
+    assert up.shape == (32, 64, *[1] * (len(shape) - 2)) and not up.any()
 
 
-def test_a_convolution_with_a_larger_kernel_is_refused():
-    with pytest.raises(ModelError, match="kernel 1"):
-        new_adapter("conv", "unet", nn.Conv2d(4, 4, 3), 2, torch.Generator(), CPU)
+@pytest.mark.parametrize("module", [nn.Conv2d(4, 4, 3, groups=2), nn.Conv1d(4, 4, 1), nn.LayerNorm(4)])
+def test_a_layer_that_has_no_lora_is_refused(module):
+    with pytest.raises(ModelError, match="conv: expected a linear layer or a 2D convolution without groups"):
+        new_adapter("conv", "unet", module, 2, torch.Generator(), CPU)
+
+
+class Attention(nn.Module):
+    """What reads what, as in self and in cross attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_q, self.to_k, self.to_v = (nn.Linear(6, 5, bias=False) for _ in range(3))
+        self.requires_grad_(False)
+
+    def forward(self, x, context):
+        return self.to_q(x).sin() + self.to_k(context).cos() * self.to_v(context)
+
+
+@pytest.mark.parametrize("is_self_attention", [True, False])
+def test_downs_joined_for_q_k_and_v_change_neither_values_nor_gradients(is_self_attention):
+    """Against adapters whose names do not tell that they belong together."""
+    torch.manual_seed(0)
+    attention, x = Attention(), torch.randn(2, 3, 6)
+    context = x if is_self_attention else torch.randn(2, 3, 6)
+
+    def outcome(names):
+        generator = torch.Generator().manual_seed(0)
+        adapters = [new_adapter(name, "unet", module, 2, generator, CPU) for name, module in zip(names, attention.children(), strict=True)]
+        for adapter in adapters:
+            adapter.up.data.normal_(generator=generator)
+        inputs = x.clone().requires_grad_()
+        with attached(adapters):
+            output = attention(inputs, inputs if is_self_attention else context)
+            output.square().sum().backward()
+        return [output, inputs.grad, *(p.grad for a in adapters for p in (a.down, a.up))]
+
+    for joined, alone in zip(outcome(["a_to_q", "a_to_k", "a_to_v"]), outcome(["one", "two", "three"]), strict=True):
+        assert torch.allclose(joined, alone, atol=1e-5)
+
+
+def test_joined_downs_are_one_matmul_a_pass_and_hold_nothing_between_two():
+    attention, x = Attention(), torch.randn(2, 3, 6)
+    adapters = [new_adapter(f"a_{name}", "unet", module, 2, torch.Generator(), CPU) for name, module in attention.named_children()]
+    alive = weakref.ref(x)
+    with attached(adapters), CountOperations() as operations:
+        attention(x, x)
+    assert operations.counts["aten.mm.default"] + operations.counts["aten.addmm.default"] == 3 + 1 + 3  # base, downs, ups
+    del x, operations
+    assert alive() is None

@@ -1,0 +1,98 @@
+"""A frozen layer keeps for backward no more than the gradient of its input needs, and gives the same gradients."""
+
+import pytest
+import torch
+from comfyui_dadapt_lora.trainer import frozen_layers
+from comfyui_dadapt_lora.trainer.frozen_layers import lean_backward
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(24, 16), (3, 7, 24)),
+    "linear without bias": (lambda: nn.Linear(24, 16, bias=False), (3, 24)),
+    "convolution": (lambda: nn.Conv2d(6, 8, 3, stride=2, padding=1), (2, 6, 10, 8)),
+    "convolution of kernel 1": (lambda: nn.Conv2d(6, 8, 1), (2, 6, 10, 8)),
+    "input in the shape of the weight": (lambda: nn.Conv2d(6, 8, 3, padding=1), (8, 6, 3, 3)),
+}
+
+
+def frozen(name: str) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    make, shape = LAYERS[name]
+    return make().requires_grad_(False), torch.randn(shape)
+
+
+def input_gradient(layer: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        output = layer(x)
+    output.float().square().sum().backward()
+    return x.grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_are_the_same_bit_for_bit(name, dtype):
+    layer, x = frozen(name)
+    with lean_backward([layer]):
+        lean = input_gradient(layer, x, dtype)
+    assert torch.equal(lean, input_gradient(layer, x, dtype))
+
+
+def kept(layers: list[nn.Module], x: Tensor, monkeypatch) -> int:
+    """Bytes that are held on to after bf16 forward passes through each layer, of what autograd asked to keep."""
+    seen = {}
+
+    def look(saved: Tensor) -> None:
+        seen[saved.untyped_storage().data_ptr()] = StorageWeakRef(saved.untyped_storage()), saved.nbytes
+
+    def keep(layer, shape, saved, original=frozen_layers._LeanLayer._keep):
+        look(saved)
+        return original(layer, shape, saved)
+
+    monkeypatch.setattr(frozen_layers._LeanLayer, "_keep", keep)
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16), saved_tensors_hooks(lambda t: look(t) or t, lambda t: t):
+        graphs = [layer(x.bfloat16()) for layer in layers]
+    del x
+    assert seen and all(graph.requires_grad for graph in graphs)
+    return sum(size for storage, size in seen.values() if not storage.expired())
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "input in the shape of the weight"])
+def test_of_many_layers_one_cast_weight_is_there_and_no_convolutions_input(name, monkeypatch):
+    layers, x = [frozen(name)[0] for _ in range(3)], frozen(name)[1]
+    one_weight = layers[0].weight.numel() * 2
+    assert kept(layers, x, monkeypatch) >= 3 * one_weight
+    with lean_backward(layers):
+        assert kept(layers, x, monkeypatch) == one_weight
+
+
+def test_layers_of_different_sizes_one_after_the_other():
+    """The larger weight needs new scratch memory, after the smaller one was used in the forward pass and before it is in the backward."""
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 30), nn.Linear(30, 5)).requires_grad_(False), torch.randn(3, 4)
+    with lean_backward(network):
+        lean = input_gradient(network, x, torch.bfloat16)
+    assert torch.equal(lean, input_gradient(network, x, torch.bfloat16))
+
+
+@pytest.mark.parametrize("change", ["trained", "patched by the host"])
+def test_a_weight_that_is_not_simply_cast_is_left_to_autograd(change, monkeypatch):
+    layer, x = frozen("linear")
+    if change == "trained":
+        layer.requires_grad_(True)
+    else:
+        layer.weight_function = [lambda weight: weight]
+    with lean_backward([layer]):
+        assert kept([layer], x, monkeypatch)
+
+
+def test_nothing_is_left_on_the_layer_after_an_error(monkeypatch):
+    layer, x = frozen("linear")
+    weight = layer.weight
+    with pytest.raises(RuntimeError), torch.autocast("cpu", dtype=torch.bfloat16), lean_backward([layer]):
+        layer(x[..., :5])
+    assert not layer._forward_hooks and not layer._forward_pre_hooks and layer.weight is weight
+    assert kept([layer], x, monkeypatch)  # what is kept next is kept as it is
