@@ -1,6 +1,6 @@
 """What one optimizer step costs: ours, dadaptation's, and fused AdamW over separate tensors, side by side in one run.
 
-    python run.py bench optimizer [--device cpu|cuda] [--rounds 15] [--json FILE] [--blocks]
+    python run.py bench optimizer [--optimizer-rounds 15] [--blocks]
 
 All work on the same LoRA of dim 16 for SD 1.5 (UNet and text encoder, 528 tensors, 9.4 M values), one thread, taking turns step
 by step; the figures are medians over the rounds. Operations and host reads are counted for SDXL's UNet (1,444 tensors) too.
@@ -9,13 +9,11 @@ by step; the figures are medians over the rounds. Operations and host reads are 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,12 +22,11 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from devhost.console import give_result
-
 from ..trainer.dadapt import DAdaptAdam, reference_optimizer
 from ..trainer.flat_parameters import CPU_BLOCK
 
 DIM = 16
+OURS = "DAdaptAdam (ours)"
 RECIPE = dict(weight_decay=0.02, decouple=True)
 UNBLOCKED = 2**40  # values in a block: more than there are
 
@@ -86,7 +83,7 @@ def _parameters(groups: Sequence[dict[str, Any]]) -> Iterator[Parameter]:
 def optimizers(device: str = "cpu") -> dict[str, torch.optim.Optimizer]:
     parts = sd15_layers()
     return {
-        "DAdaptAdam (ours)": DAdaptAdam(lora_groups(parts, device), **RECIPE),
+        OURS: DAdaptAdam(lora_groups(parts, device), **RECIPE),
         "DAdaptAdam (ours, s in bf16)": DAdaptAdam(lora_groups(parts, device), s_dtype=torch.bfloat16, **RECIPE),
         "dadaptation 3.2": reference_optimizer(lora_groups(parts, device), **RECIPE),
         "AdamW fused": torch.optim.AdamW(lora_groups(parts, device), lr=1e-6, weight_decay=0.02, fused=True),
@@ -179,20 +176,27 @@ def step_counts(parts: dict[str, Layers], **settings: Any) -> tuple[int, int]:
 # the report ------------------------------------------------------------------------------------------------------------------------------
 
 
-def measure(device: str = "cpu", rounds: int = 15) -> dict[str, Any]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        times = milliseconds(optimizers(device), rounds)
-        counts = {"528": step_counts(sd15_layers()), "1444": step_counts(sdxl_layers())}
-    finally:
-        torch.set_num_threads(threads)
-    ours = times["DAdaptAdam (ours)"]
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--optimizer-rounds", type=int, default=15, metavar="N")
+    parser.add_argument("--blocks", action="store_true", help=f"time block sizes instead (in use: {CPU_BLOCK})")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    with _one_thread():
+        return _measured_blocks(options) if options.blocks else _measured(options.device, options.optimizer_rounds)
+
+
+def _measured_blocks(options: argparse.Namespace) -> dict[str, Any]:
+    return {"medians": {f"blocks of {size}, ms": round(taken, 2) for size, taken in block_sweep(options.optimizer_rounds).items()}}
+
+
+def _measured(device: str, rounds: int) -> dict[str, Any]:
+    times = milliseconds(optimizers(device), rounds)
+    ours = times[OURS]
+    counts = {"528": step_counts(sd15_layers()), "1444": step_counts(sdxl_layers())}
     return {
-        "benchmark": "optimizer",
-        "machine": machine(device),
         "values": sum(p.numel() for p in _parameters(lora_groups(sd15_layers()))),
-        "milliseconds": {name: round(statistics.median(taken), 2) for name, taken in times.items()},
+        "medians": {f"{name}, ms": round(statistics.median(taken), 2) for name, taken in times.items()},
         "ratios": {
             "optimizer_vs_dadaptation": round(median_ratio(ours, times["dadaptation 3.2"]), 3),
             "optimizer_vs_adamw_fused": round(median_ratio(ours, times["AdamW fused"]), 3),
@@ -204,30 +208,28 @@ def measure(device: str = "cpu", rounds: int = 15) -> dict[str, Any]:
     }
 
 
-def machine(device: str) -> str:
-    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
-    return f"{name}, torch {torch.__version__}, Python {platform.python_version()}, 1 thread"
-
-
-def _processor() -> str:
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def markdown(result: dict[str, Any]) -> str:
-    times = result["milliseconds"]
-    ours = times["DAdaptAdam (ours)"]
-    rows = [f"| {name} | {taken:.1f} | {ours / taken:.2f} |" for name, taken in times.items()]
+    times = {name.removesuffix(", ms"): taken for name, taken in result["medians"].items()}
+    if "counts" not in result:
+        return "\n".join(["| blocks | ms a step, median |", "|---|---|", *(f"| {name} | {taken:.1f} |" for name, taken in times.items())])
+    rows = [f"| {name} | {taken:.1f} | {times[OURS] / taken:.2f} |" for name, taken in times.items()]
     counts = [
         f"| {size} | {result['counts']['tensor_ops'][size]} | {result['counts']['host_syncs'][size]} |"
         for size in result["counts"]["tensor_ops"]
     ]
     return "\n".join(
         [
-            f"One step, 528 tensors, {result['values'] / 1e6:.1f} M values; {result['machine']}.",
+            f"One step, 528 tensors, {result['values'] / 1e6:.1f} M values; one thread.",
             "",
             "| optimizer | ms a step, median | ours over this |",
             "|---|---|---|",
@@ -238,24 +240,3 @@ def markdown(result: dict[str, Any]) -> str:
             *counts,
         ]
     )
-
-
-def main(arguments: list[str]) -> None:
-    options = _parse(arguments)
-    if options.blocks:
-        torch.set_num_threads(1)
-        give_result("\n".join(f"{size:>14} values  {ms:6.1f} ms" for size, ms in block_sweep(options.rounds).items()))
-        return
-    result = measure(options.device, options.rounds)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    give_result(markdown(result))
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run.py bench optimizer", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--blocks", action="store_true", help=f"time block sizes instead (in use: {CPU_BLOCK})")
-    return parser.parse_args(arguments)

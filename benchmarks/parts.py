@@ -1,0 +1,59 @@
+"""Where a step of ours goes, part by part: the public functions that its parts go through, with a stopwatch around each."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from comfyui_dadapt_lora.comfy_host.network import HostNetwork
+from comfyui_dadapt_lora.comfy_host.progress import Progress
+from comfyui_dadapt_lora.comfy_host.run_folder import RunFolder
+from comfyui_dadapt_lora.trainer import loop
+from comfyui_dadapt_lora.trainer.optimizer import RunOptimizer
+
+NETWORK, GUARD, OPTIMIZER, RECORDS = "network", "burn guard", "optimizer", "records"
+# what else there is of a step: its batch, noise and timesteps, the noised latents, the loss
+REST = "data and objective"
+
+
+class Parts:
+    """Seconds of each part since they were last taken."""
+
+    def __init__(self, synchronize: Callable[[], Any]) -> None:
+        self.synchronize = synchronize
+        self._seconds: Counter[str] = Counter()
+
+    def watch(self) -> None:
+        """From here on, in this process."""
+        for name in ("encode_text", "predict"):
+            self._time(HostNetwork, name, lambda: NETWORK if torch.is_grad_enabled() else GUARD)
+        self._time(torch.Tensor, "backward", lambda: NETWORK)
+        build, loop.build_optimizer = loop.build_optimizer, lambda *settings: self._timed_optimizer(build(*settings))
+        self._time(RunFolder, "record", lambda: RECORDS)
+        self._time(Progress, "step", lambda: RECORDS)
+
+    def _timed_optimizer(self, optimizer: RunOptimizer) -> RunOptimizer:
+        for name in ("step", "zero_grad"):
+            self._time(optimizer, name, lambda: OPTIMIZER)
+        return optimizer
+
+    def taken(self) -> dict[str, float]:
+        seconds = dict(self._seconds)
+        self._seconds.clear()
+        return seconds
+
+    def _time(self, owner: Any, name: str, part: Callable[[], str]) -> None:
+        function = getattr(owner, name)
+
+        def timed(*arguments, **named):
+            of = part()
+            self.synchronize()
+            start = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.synchronize()
+                self._seconds[of] += time.perf_counter() - start
+
+        setattr(owner, name, timed)

@@ -1,0 +1,310 @@
+"""A network of SD 1.5's architecture in plain torch with random weights, as the training loop's `Network`: benchmarks without ComfyUI.
+
+The UNet is that of Rombach et al. 2022 (arXiv 2112.10752), the text encoder CLIP's of Radford et al. 2021 (arXiv 2103.00020), both of any
+size. Modules have the names that `trainer/targets.py` knows, so that the same layers are adapted.
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..trainer.adapter import LoraAdapter, new_adapter
+from ..trainer.seeds import stream
+from ..trainer.targets import FAMILIES, matching_layers
+
+CHANNELS = 4  # of a latent
+PIXELS = 8  # of a picture's side, to one of its latent
+TIMESTEPS = 1000
+FIRST_BETA, LAST_BETA = 0.00085, 0.012  # of the noise schedule
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the network is. The defaults are SD 1.5's."""
+
+    width: int = 320  # channels of the first level
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)  # width of each level, as a multiple of the first's
+    res_blocks: int = 2  # of each level, on the way down; one more on the way up
+    attention_levels: int = 3  # so many of the first levels have transformers
+    depth: int = 1  # transformer blocks after one another in each transformer
+    heads: int = 8
+    text_width: int = 768
+    text_layers: int = 12
+    text_heads: int = 12
+    tokens: int = 77  # of a caption
+    vocabulary: int = 49408
+
+    @classmethod
+    def narrower(cls, times: int, depth: int = 1) -> "Sizes":
+        """All layers of SD 1.5, each that many times narrower; 1, 2, 4 and 8 divide evenly."""
+        return cls(width=320 // times, text_width=768 // times, depth=depth)
+
+
+# the UNet --------------------------------------------------------------------------------------------------------------------------------
+
+
+class UNet(nn.Module):
+    """Predicts the noise in latents [batch, 4, height, width], whose sides are multiples of 2 ** (levels - 1)."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.width, embedded = sizes.width, 4 * sizes.width
+        widths = [sizes.width * multiplier for multiplier in sizes.multipliers]
+        self.time_embed = nn.Sequential(nn.Linear(sizes.width, embedded), nn.SiLU(), nn.Linear(embedded, embedded))
+
+        def stage(inside: int, level: int) -> _Stage:
+            transformer = [_Transformer(widths[level], sizes)] if level < sizes.attention_levels else []
+            return _Stage(_ResBlock(inside, widths[level], embedded), *transformer)
+
+        self.input_blocks = nn.ModuleList([_Stage(nn.Conv2d(CHANNELS, widths[0], 3, padding=1))])
+        kept = [widths[0]]  # widths of what the way up takes from the way down
+        for level, width in enumerate(widths):
+            for block in range(sizes.res_blocks):
+                self.input_blocks.append(stage(width if block else kept[-1], level))
+                kept.append(width)
+            if level < len(widths) - 1:
+                self.input_blocks.append(_Stage(nn.Conv2d(width, width, 3, stride=2, padding=1)))
+                kept.append(width)
+
+        last = widths[-1]
+        self.middle_block = _Stage(_ResBlock(last, last, embedded), _Transformer(last, sizes), _ResBlock(last, last, embedded))
+
+        self.output_blocks = nn.ModuleList()
+        inside = last
+        for level in reversed(range(len(widths))):
+            for _ in range(sizes.res_blocks + 1):
+                self.output_blocks.append(stage(inside + kept.pop(), level))
+                inside = widths[level]
+            if level:
+                self.output_blocks[-1].append(_Upsample(inside))
+        self.out = nn.Sequential(_norm(inside), nn.SiLU(), nn.Conv2d(inside, CHANNELS, 3, padding=1))
+
+    def forward(self, x: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        """x [batch, 4, height, width], timesteps [batch], text [batch, tokens, text width]."""
+        time = self.time_embed(_waves(timesteps, self.width))
+        kept = []
+        for block in self.input_blocks:
+            x = block(x, time, text)
+            kept.append(x)
+        x = self.middle_block(x, time, text)
+        for block in self.output_blocks:
+            x = block(torch.cat((x, kept.pop()), dim=1), time, text)
+        return self.out(x)
+
+
+class _Stage(nn.Sequential):
+    """Layers after one another, each with what it takes."""
+
+    def forward(self, x: Tensor, time: Tensor, text: Tensor) -> Tensor:
+        given = {_ResBlock: (time,), _Transformer: (text,)}
+        for layer in self:
+            x = layer(x, *given.get(type(layer), ()))
+        return x
+
+
+class _ResBlock(nn.Module):
+    def __init__(self, inside: int, out: int, embedded: int) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(_norm(inside), nn.SiLU(), nn.Conv2d(inside, out, 3, padding=1))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedded, out))
+        self.out_layers = nn.Sequential(_norm(out), nn.SiLU(), nn.Conv2d(out, out, 3, padding=1))
+        self.skip_connection = nn.Identity() if inside == out else nn.Conv2d(inside, out, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        y = self.in_layers(x) + self.emb_layers(time)[:, :, None, None]
+        return self.skip_connection(x) + self.out_layers(y)
+
+
+class _Upsample(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class _Transformer(nn.Module):
+    """Every pixel looks at every other and at the text."""
+
+    def __init__(self, width: int, sizes: Sizes) -> None:
+        super().__init__()
+        self.norm = _norm(width)
+        self.proj_in = nn.Conv2d(width, width, 1)
+        self.transformer_blocks = nn.ModuleList([_TransformerBlock(width, sizes) for _ in range(sizes.depth)])
+        self.proj_out = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        pixels = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)  # [batch, height * width, channels]
+        for block in self.transformer_blocks:
+            pixels = block(pixels, text)
+        return x + self.proj_out(pixels.transpose(1, 2).reshape(x.shape))
+
+
+class _TransformerBlock(nn.Module):
+    def __init__(self, width: int, sizes: Sizes) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.attn1 = _Attention(width, width, sizes.heads)
+        self.attn2 = _Attention(width, sizes.text_width, sizes.heads)
+        self.ff = _FeedForward(width)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        y = self.norm1(x)
+        x = x + self.attn1(y, y)
+        x = x + self.attn2(self.norm2(x), text)
+        return x + self.ff(self.norm3(x))
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, looked_at: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(looked_at, width, bias=False)
+        self.to_v = nn.Linear(looked_at, width, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(width, width))
+
+    def forward(self, x: Tensor, looked_at: Tensor) -> Tensor:
+        return self.to_out(_attended(self.to_q(x), self.to_k(looked_at), self.to_v(looked_at), self.heads))
+
+
+class _FeedForward(nn.Module):
+    """With a gated GELU (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(_Gated(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class _Gated(nn.Module):
+    def __init__(self, inside: int, out: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(inside, 2 * out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, heads: int, causal: bool = False) -> Tensor:
+    """All [batch, places, channels]."""
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    """Of 32 groups, as far as they divide a narrower network's channels."""
+    return nn.GroupNorm(math.gcd(32, width), width)
+
+
+def _waves(timesteps: Tensor, width: int) -> Tensor:
+    """[batch, width]: cosines, then sines of the timestep, with periods from 2 pi to 20,000 pi."""
+    frequencies = torch.exp(torch.arange(width // 2, device=timesteps.device) * (-math.log(10_000) / (width // 2)))
+    angles = timesteps[:, None].float() * frequencies
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+# the text encoder ------------------------------------------------------------------------------------------------------------------------
+
+
+class TextEncoder(nn.Module):
+    """Text embeddings [batch, tokens, text width] of captions. Words are numbered by a checksum: nothing here knows what they mean."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.tokens, self.vocabulary = sizes.tokens, sizes.vocabulary
+        self.text_model = nn.ModuleDict(
+            {
+                "token_embedding": nn.Embedding(sizes.vocabulary, sizes.text_width),
+                "position_embedding": nn.Embedding(sizes.tokens, sizes.text_width),
+                "encoder": nn.ModuleDict(
+                    {"layers": nn.ModuleList([_TextLayer(sizes.text_width, sizes.text_heads) for _ in range(sizes.text_layers)])}
+                ),
+                "final_layer_norm": nn.LayerNorm(sizes.text_width),
+            }
+        )
+
+    def forward(self, captions: Sequence[str]) -> Tensor:
+        model = self.text_model
+        numbers = torch.tensor([self.tokenize(caption) for caption in captions], device=model["position_embedding"].weight.device)
+        x = model["token_embedding"](numbers) + model["position_embedding"].weight
+        for layer in model["encoder"]["layers"]:
+            x = layer(x)
+        return model["final_layer_norm"](x)
+
+    def tokenize(self, caption: str) -> list[int]:
+        """A number a word between a start and ends up to the full length; words beyond it are left out."""
+        words = [zlib.crc32(word.encode()) % (self.vocabulary - 2) for word in caption.split()][: self.tokens - 2]
+        start, end = self.vocabulary - 2, self.vocabulary - 1
+        return [start, *words] + [end] * (self.tokens - 1 - len(words))
+
+
+class _TextLayer(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.self_attn = nn.ModuleDict({f"{name}_proj": nn.Linear(width, width) for name in ("q", "k", "v", "out")})
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, attention = self.layer_norm1(x), self.self_attn
+        q, k, v = (attention[f"{name}_proj"](y) for name in ("q", "k", "v"))
+        x = x + attention["out_proj"](_attended(q, k, v, self.heads, causal=True))
+        y = self.mlp["fc1"](self.layer_norm2(x))
+        return x + self.mlp["fc2"](y * torch.sigmoid(1.702 * y))  # CLIP's GELU
+
+
+# as the training loop sees it ------------------------------------------------------------------------------------------------------------
+
+
+class PlainNetwork:
+    """Both as a `trainer.objective.Network`, on one device and in one dtype."""
+
+    timesteps = TIMESTEPS
+
+    def __init__(
+        self, sizes: Sizes, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0
+    ) -> None:
+        self.device = torch.device(device)
+        with torch.random.fork_rng(), self.device:
+            torch.manual_seed(seed)
+            self.unet, self.text_encoder = (model.to(dtype).requires_grad_(False) for model in (UNet(sizes), TextEncoder(sizes)))
+        betas = torch.linspace(FIRST_BETA**0.5, LAST_BETA**0.5, TIMESTEPS, device=self.device) ** 2
+        self._kept = torch.cumprod(1 - betas, dim=0)  # share of the latent's variance at each timestep
+
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        return self.text_encoder(captions)
+
+    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        kept = self._kept[timesteps].view(-1, 1, 1, 1)
+        return kept.sqrt() * latents + (1 - kept).sqrt() * noise
+
+    def predict(self, noised: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        return self.unet(noised, timesteps, text)
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        return noise
+
+    def layers(self) -> list[tuple[str, str, nn.Module]]:
+        """(name, part, module) of every layer that a LoRA for SD 1.5 adapts, the UNet's first."""
+        parts = {"unet": (self.unet, FAMILIES["SD15"].unet_layers), "text_encoder": (self.text_encoder, FAMILIES["SD15"].text_layers)}
+        found = []
+        for part, (model, pattern) in parts.items():
+            modules = dict(model.named_modules())
+            found += [(name, part, modules[name]) for name in matching_layers(modules, pattern)]
+        return found
+
+    def new_adapters(self, dim: int, seed: int = 0, every: int = 1) -> list[LoraAdapter]:
+        """Adapters of `dim` for every so manieth of its layers, beginning with the first."""
+        generator = stream(seed, "init")
+        return [new_adapter(name, part, module, dim, generator, self.device) for name, part, module in self.layers()[::every]]

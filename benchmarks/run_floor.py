@@ -1,0 +1,60 @@
+"""Counts what a training step of one model has to compute, for a batch of 1, and gives it as one message.
+
+usage: run_module.py CHECKOUT -- benchmarks.run_floor ORDER        (ORDER: JSON of order.Order)
+"""
+
+import sys
+from pathlib import Path
+
+from devhost.inprocess import start_comfyui
+from devhost.pack import load_pack
+
+from .order import RANK, Order
+from .turns import Gate
+
+
+def main() -> None:
+    order = Order.from_argument(sys.argv[1])
+    gate = Gate.over_stdout()
+    start_comfyui(Path(order.program), Path(order.base), "cpu", server=False)
+    load_pack()
+    gate.tell(_counts(order))
+
+
+def _counts(order: Order) -> dict:
+    """FLOPs by what trains, and how many weights a step reads."""
+    import torch
+    from comfyui_dadapt_lora.trainer.targets import family_of, matching_layers
+
+    from .floors import adaptable, adapted_flops, merged_flops
+    from .models import load
+
+    model, clip, _ = load(order)
+    unet, text_encoder = model.model.diffusion_model, clip.cond_stage_model.clip_l.transformer
+    family = family_of("SD15")
+    for norm in (module for module in text_encoder.modules() if isinstance(module, torch.nn.LayerNorm)):
+        norm.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(),))  # the host's layers add in place to what the norm keeps
+
+    def inputs(text_trains: bool) -> dict:
+        side = order.side // 8
+        text = torch.empty(1, 77, 768, device="meta", requires_grad=text_trains)
+        return {"x": torch.empty(1, 4, side, side, device="meta"), "timesteps": torch.empty(1, device="meta"), "context": text}
+
+    words = {"embeds": torch.empty(1, 77, 768, device="meta"), "num_tokens": [77]}
+    attention = matching_layers(adaptable(unet), family.unet_layers)
+    of_text = adapted_flops(text_encoder, words, matching_layers(adaptable(text_encoder), family.text_layers), RANK)
+    return {
+        "all": adapted_flops(unet, inputs(False), list(adaptable(unet)), RANK),
+        "attention": adapted_flops(unet, inputs(False), attention, RANK),
+        "attention and text encoder": adapted_flops(unet, inputs(True), attention, RANK) + of_text,
+        "merged": merged_flops(unet, inputs(False), RANK),
+        "unet_weights": _weights(unet),
+        "text_weights": _weights(text_encoder.text_model.encoder),
+    }
+
+
+def _weights(module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+main()

@@ -1,0 +1,241 @@
+"""One training step, ours and every peer's, on the same model, pictures, rank, precision and batch, taking turns step by step.
+
+A step's time is all of its loop: ours from one StepRecord to the next, the host's from one tick of its progress bar to the next. Ratios
+are medians of paired ratios, ours over theirs; the plain name is the worst of all models and batch sizes.
+"""
+
+import argparse
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import psutil
+import torch
+
+from devhost.console import say
+from devhost.errors import HostError
+
+from ..trainer.precision import choose_precision
+from . import trainers
+from .floors import bandwidth, matmul_rate
+from .order import DEMO, SD15
+from .pairs import Pair
+from .turns import Message, in_turns, one_after_the_other
+
+WARM_UP = 1  # beside each trainer's first step, which is never counted
+ROUNDS = {DEMO: 20, SD15: 3}
+BATCHES_OUTSIDE = (1, 2)  # of the share outside of the network
+STEPS_OUTSIDE = 30
+NETWORK = "network"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    trainers.add_options(parser)
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"counted steps of each trainer; default: {ROUNDS}")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    pairs, left_out = trainers.chosen_pairs(options)
+    with trainers.staged(options.device) as started:
+        floors = _Floors(started)
+        rows = [_compared(started, pair, model, batch, options, floors) for pair, model, batch in cases(pairs, options)]
+        outside = [] if options.only or DEMO not in options.models else [_outside(started, batch) for batch in BATCHES_OUTSIDE]
+    return {
+        "rows": rows,
+        "outside": outside,
+        "machine_reaches": floors.reached,
+        "left_out": left_out,
+        "ratios": _ratios(rows, outside),
+        "medians": dict(_medians(rows, outside)),
+    }
+
+
+def cases(pairs: Sequence[Pair], options: argparse.Namespace) -> Iterator[tuple[Pair, str, int]]:
+    for model in options.models:
+        for pair in pairs:
+            for batch in options.batches if model in pair.models else ():
+                yield pair, model, batch
+
+
+# one comparison --------------------------------------------------------------------------------------------------------------------------
+
+
+def _compared(
+    started: trainers.Trainers, pair: Pair, model: str, batch: int, options: argparse.Namespace, floors: "_Floors"
+) -> dict[str, Any]:
+    trainers.tell(pair, model, batch)
+    rounds = options.rounds or ROUNDS[model]
+    together = started.device == "cuda" or pair.fits_twice(model, batch, psutil.virtual_memory().total)
+    take = in_turns if together else one_after_the_other
+    taken = take([partial(kind, pair, model, batch) for kind in (started.ours, started.theirs)], rounds, WARM_UP)
+    mine, others = (_seconds(messages) for messages in taken)
+    return {
+        "name": pair.name,
+        "title": pair.title,
+        "model": model,
+        "batch": batch,
+        "in_turns": together,
+        "ours": spread(mine) | {"floor": floors.of_ours(pair, model, batch)},
+        "theirs": spread(others) | {"floor": floors.of_theirs(pair, model, batch)},
+        "ratio": paired_ratio(mine, others),
+    }
+
+
+def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Median of ours over theirs, each step over the one that was taken beside it."""
+    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+
+
+def _seconds(messages: Sequence[Message]) -> list[float]:
+    for message in messages:
+        if "loss" in message and message["loss"] is None:
+            raise HostError("A step was not finite, so that the optimizer did nothing in it: its time is worth nothing.")
+    return [message["seconds"] for message in messages]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, quartiles and mean."""
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
+    return {"median": median, "low": low, "high": high, "mean": statistics.mean(values)}
+
+
+# floors ----------------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step has to do."""
+
+    flops: int
+    weight_bytes: int  # read or written, all passes over the weights together
+
+    def seconds(self, rate: float, bytes_a_second: float) -> float:
+        return max(self.flops / rate, self.weight_bytes / bytes_a_second)
+
+
+class _Floors:
+    """Measured and counted when first asked for."""
+
+    def __init__(self, started: trainers.Trainers) -> None:
+        self.started, self.device = started, started.device
+        self.reached: dict[str, float] = {}
+        self._counts: dict[str, dict] = {}
+
+    def of_ours(self, pair: Pair, model: str, batch: int) -> float:
+        """Seconds: each weight is read in the forward pass and in the backward pass."""
+        counts, precision = self._counted(model), self._precision(pair.precision)
+        weights = counts["unet_weights"] + (counts["text_weights"] if "text encoder" in pair.adapts else 0)
+        return self._seconds(Work(batch * counts[pair.adapts], 2 * _size(precision) * weights), precision)
+
+    def of_theirs(self, pair: Pair, model: str, batch: int) -> float:
+        """Seconds, the host's way: W read, W + up @ down written and read, read again in the backward pass, its gradient written and read.
+
+        Of a peer that works through hooks, as ours does, it is ours.
+        """
+        if pair.peer.module != "run_host_node" or pair.theirs.get("bypass_mode"):
+            return self.of_ours(pair, model, batch)
+        counts, precision = self._counted(model), pair.theirs.get("training_dtype", "bf16")
+        return self._seconds(Work(batch * counts["merged"], 6 * _size(precision) * counts["unet_weights"]), precision)
+
+    def _seconds(self, work: Work, precision: str) -> float:
+        return work.seconds(self._reached(f"{precision} FLOP/s", precision), self._reached("bytes/s", None))
+
+    def _reached(self, name: str, precision: str | None) -> float:
+        if name not in self.reached:
+            self.reached[name] = matmul_rate(precision, self.device) if precision else bandwidth(self.device)
+        return self.reached[name]
+
+    def _counted(self, model: str) -> dict:
+        if model not in self._counts:
+            self._counts[model] = self.started.counts(model)
+        return self._counts[model]
+
+    def _precision(self, choice: str) -> str:
+        loaded = torch.float16 if self.device == "cuda" else torch.float32  # as the host loads an fp16 checkpoint
+        return str(choose_precision(choice, loaded, torch.device(self.device)))
+
+
+def _size(precision: str) -> int:
+    return 4 if precision == "fp32" else 2
+
+
+# outside of the network ------------------------------------------------------------------------------------------------------------------
+
+
+def _outside(started: trainers.Trainers, batch: int) -> dict[str, Any]:
+    """Where the steps of ours go that are not the network's forward and backward pass, at the default settings."""
+    say(f"outside of the network: demo, batch {batch}")
+    messages = in_turns([partial(started.ours_by_default, DEMO, batch, watch="parts")], STEPS_OUTSIDE, WARM_UP)[0]
+    seconds = _seconds(messages)
+    names = sorted({name for message in messages for name in message["parts"]} - {NETWORK})
+    shares = {name: [message["parts"].get(name, 0) / taken for message, taken in zip(messages, seconds, strict=True)] for name in names}
+    outside = [1 - message["parts"][NETWORK] / taken for message, taken in zip(messages, seconds, strict=True)]
+    rest = [whole - sum(parts) for whole, *parts in zip(outside, *shares.values(), strict=True)]
+    return {
+        "batch": batch,
+        "share": spread(outside),
+        "parts": {name: {"median": statistics.median(values), "mean": statistics.mean(values)} for name, values in shares.items()}
+        | {"data and objective": {"median": statistics.median(rest), "mean": statistics.mean(rest)}},
+        "step": spread(seconds),
+    }
+
+
+# figures and tables ----------------------------------------------------------------------------------------------------------------------
+
+
+def _ratios(rows: Sequence[Mapping[str, Any]], outside: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    ratios = with_worst({f"step_vs_{row['name']}/{row['model']}/b{row['batch']}": row["ratio"] for row in rows})
+    return ratios | with_worst({f"outside_network_share/demo/b{one['batch']}": one["share"]["median"] for one in outside})
+
+
+def with_worst(ratios: Mapping[str, float]) -> dict[str, float]:
+    """`NAME/...` each, and before them the largest of them as NAME."""
+    names = list(dict.fromkeys(name.split("/")[0] for name in ratios))
+    worst = {name: max(value for case, value in ratios.items() if case.startswith(f"{name}/")) for name in names}
+    return {name: round(value, 4) for name, value in (worst | dict(ratios)).items()}
+
+
+def _medians(rows: Sequence[Mapping[str, Any]], outside: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
+    for row in rows:
+        for who in ("ours", "theirs"):
+            yield f"{row['name']}/{row['model']}/b{row['batch']} {who}, s", round(row[who]["median"], 4)
+    for one in outside:
+        yield f"default/demo/b{one['batch']} ours alone, s", round(one["step"]["median"], 4)
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    lines = [
+        "| compared with | model | batch | ours, s | theirs, s | ours over theirs | our floor, s | over it | their floor, s | over it |",
+        f"|{10 * '---|'}",
+        *map(_row, result["rows"]),
+        "",
+        "Medians, quartiles in brackets. Floors: FLOPs and bytes over what this machine reaches: "
+        + ", ".join(f"{value / 1e9:.0f} G {name}" for name, value in result["machine_reaches"].items())
+        + ". They hold no recomputation, so that a checkpointed step cannot come near.",
+        *(f"\n{line}" for line in result["left_out"]),
+    ]
+    if result["outside"]:
+        lines += ["", "The mean has what happens only now and then: the burn guard's measurements.", ""]
+        lines += ["| demo, by default | a step, s | outside of the network, median | mean | of which |", "|---|---|---|---|---|"]
+        lines += map(_outside_row, result["outside"])
+    return "\n".join(lines)
+
+
+def _row(row: Mapping[str, Any]) -> str:
+    title = row["title"] if row["in_turns"] else f"{row['title']}; one trainer after the other, two do not fit in memory"
+    cells = [f"{row['name']}: {title}", row["model"], row["batch"], *map(_with_quartiles, (row["ours"], row["theirs"]))]
+    cells.append(f"**{row['ratio']:.2f}**")
+    for one in (row["ours"], row["theirs"]):
+        cells += [f"{one['floor']:.3f}", f"{one['median'] / one['floor']:.1f}"]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _with_quartiles(one: Mapping[str, float]) -> str:
+    return f"{one['median']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+
+
+def _outside_row(one: Mapping[str, Any]) -> str:
+    parts = ", ".join(f"{name} {share['median']:.1%} (mean {share['mean']:.1%})" for name, share in one["parts"].items())
+    return f"| batch {one['batch']} | {one['step']['median']:.3f} | {one['share']['median']:.1%} | {one['share']['mean']:.1%} | {parts} |"
