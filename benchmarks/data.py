@@ -162,18 +162,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """{"side", "reading": [a row each], "one picture": {...}, "ordering": [...], "batching": [...], "ratios"}"""
     read = reading(options.pictures, options.side, options.rounds)
     ordered = ordering(ORDERED, 3 * options.rounds)
+    batches = batching(BATCHES, options.rounds)
     return {
         "side": options.side,
         "reading": read,
         "one picture": one_picture(options.side, options.rounds),
         "ordering": ordered,
-        "batching": batching(BATCHES, options.rounds),
+        "batching": batches,
+        "medians": _medians("pictures", [*read, *ordered]) | _medians("batch", batches),
         "ratios": {
             "data_read_a_picture_most_over_fewest": round(read[-1]["read"] / read[0]["read"], 3),
             "data_fingerprint_again_over_first": round(read[-1]["fingerprint, again"] / read[-1]["fingerprint, first"], 3),
             "data_order_a_picture_10000_over_10": round(ordered[-1]["a picture"] / ordered[0]["a picture"], 3),
         },
     }
+
+
+def _medians(counted: str, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    return {f"{counted} {row[counted]}: {name}, ms": value for row in rows for name, value in row.items() if name != counted}
 
 
 def markdown(result: dict[str, Any]) -> str:

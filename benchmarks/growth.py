@@ -201,6 +201,11 @@ def result_of(bench: Bench, measured: Mapping[str, Any], operations: Mapping[str
         "curves": dict(measured),
         "operations": dict(operations),
         "ratios": ratios,
+        "medians": {
+            f"{name} {x}, s": round(seconds, 4)
+            for name, curve in measured.items()
+            for x, seconds in zip(curve["x"], curve["seconds"], strict=True)
+        },
     }
 
 

@@ -1,6 +1,6 @@
 """What one optimizer step costs: ours, dadaptation's, and fused AdamW over separate tensors, side by side in one run.
 
-    python run.py bench optimizer [--optimizer-rounds 15] [--blocks]
+    python run.py bench optimizer [--rounds 15] [--blocks]
 
 All work on the same LoRA of dim 16 for SD 1.5 (UNet and text encoder, 528 tensors, 9.4 M values), one thread, taking turns step
 by step; the figures are medians over the rounds. Operations and host reads are counted for SDXL's UNet (1,444 tensors) too.
@@ -177,17 +177,17 @@ def step_counts(parts: dict[str, Layers], **settings: Any) -> tuple[int, int]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--optimizer-rounds", type=int, default=15, metavar="N")
+    parser.add_argument("--rounds", type=int, default=15, metavar="N")
     parser.add_argument("--blocks", action="store_true", help=f"time block sizes instead (in use: {CPU_BLOCK})")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     with _one_thread():
-        return _measured_blocks(options) if options.blocks else _measured(options.device, options.optimizer_rounds)
+        return _measured_blocks(options) if options.blocks else _measured(options.device, options.rounds)
 
 
 def _measured_blocks(options: argparse.Namespace) -> dict[str, Any]:
-    return {"medians": {f"blocks of {size}, ms": round(taken, 2) for size, taken in block_sweep(options.optimizer_rounds).items()}}
+    return {"medians": {f"blocks of {size}, ms": round(taken, 2) for size, taken in block_sweep(options.rounds).items()}}
 
 
 def _measured(device: str, rounds: int) -> dict[str, Any]:

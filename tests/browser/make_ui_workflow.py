@@ -34,8 +34,8 @@ HOST_VERSION = "0.3.75"
 LAYOUT = {
     "CheckpointLoaderSimple": [(30, 70, 340, 98)],
     "DAdaptLoadDataset": [(30, 240, 340, 650)],
-    "DAdaptLoRAConfig": [(400, 70, 340, 130)],
-    "DAdaptOptimizer": [(400, 260, 340, 600)],
+    "DAdaptLoRAConfig": [(400, 70, 340, 154)],
+    "DAdaptOptimizer": [(400, 290, 340, 600)],
     "DAdaptTrain": [(830, 70, 350, 560)],
     "DAdaptSaveLoRA": [(830, 690, 350, 106)],
     "DAdaptTrainingCurves": [(1270, 970, 290, 82)],

@@ -13,11 +13,15 @@ STEP_RATIOS = ("step_vs_host_same_layers", "step_vs_host_same_layers_checkpointe
 QUICK = ("--device", "cpu", "--models", "demo", "--batches", "1")
 
 
-def bench(*arguments):
-    """(stdout, the JSON that was written)"""
+def run_bench(*arguments):
     host = Host.from_environment()
     command = [str(host.python), str(RUN_MODULE), str(CHECKOUT), "--", "benchmarks.run_bench", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | host.to_environment())
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | host.to_environment())
+
+
+def bench(*arguments):
+    """What it prints."""
+    done = run_bench(*arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -58,6 +62,21 @@ def test_memory_gives_its_ratio_and_compares_with_earlier_figures(trained, tmp_p
     text = bench("memory", *QUICK, "--only", "host_default", "--json", file, "--compare", trained[1])
     assert json.loads(file.read_text(encoding="utf-8"))["ratios"]["memory_vs_host_default"] > 0
     assert "| step_vs_host_default | missing |" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("tran",), "one of all, train, memory"),
+        (("memory", "--modles", "demo"), "Unknown argument --modles"),
+        (("memory", "--only", "host"), "expected some of host_same_layers"),
+        (("optimizer", "--compare", "nowhere.json"), "nowhere.json"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_measured(arguments, words):
+    done = run_bench(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
 
 
 def test_nothing_is_left_on_disk(trained):
