@@ -47,10 +47,11 @@ def room_beside(patchers: Sequence) -> int:
     """Bytes on the first patcher's device that would be free if nothing but these were loaded there."""
     management, device = comfy.model_management, patchers[0].load_device
     free = management.get_free_memory(device)
-    if comfy.model_management.is_device_cpu(device):
+    if management.is_device_cpu(device):
         return free  # the weights are there already
-    loaded = sum(loaded.model_loaded_memory() for loaded in management.current_loaded_models if loaded.device == device)
-    return free + loaded - sum(patcher.model_size() for patcher in patchers if patcher.load_device == device)
+    alive = [loaded.model for loaded in management.current_loaded_models if loaded.device == device and loaded.model is not None]
+    leaves = sum(patcher.loaded_size() for patcher in alive if patcher in patchers or patcher.offload_device != device)
+    return free + leaves - sum(patcher.model_size() for patcher in patchers if patcher.load_device == device)
 
 
 @contextmanager

@@ -240,7 +240,7 @@ class _Run:
             + f" at dim {self.job.lora.dim}, {values / 1e6:.1f} million values"
         )
         if self.checkpointing:
-            yield "checkpointing: each block is computed twice, so that a step fits into memory"
+            yield "checkpointing: each block is computed twice, which takes less memory"
         yield from found_upstream(self.model, self.clip, self.network.text_encoder.clip_skip)
 
     def _warnings(self, result) -> Iterator[str]:

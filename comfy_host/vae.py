@@ -28,13 +28,12 @@ def encode_pictures(
     keys = [_key(dataset, picture) for picture in pictures]
     known, channels = _remembered.get(vae.first_stage_model, {}), model.model.latent_format.latent_channels
     latents = {key: known[key] for key in keys if key in known}
-    encoded = 0
+    known_before = len(latents)
+    _remembered[vae.first_stage_model] = latents  # now: a cancel or a picture that fails does not lose those before it
     for picture, key in zip(pictures, keys, strict=True):
-        if key not in known:
+        if key not in latents:
             latents[key] = _encode(vae, picture, dataset.bucket_of(picture), channels)
-            encoded += 1
-            on_picture(encoded)
-    _remembered[vae.first_stage_model] = latents
+            on_picture(len(latents) - known_before)
     with torch.inference_mode(False):
         scaled = [model.model.process_latent_in(latents[key].clone()).to(model.load_device) for key in keys]
     return [LatentPicture(latent, picture.caption, picture.repeats) for latent, picture in zip(scaled, pictures, strict=True)]
@@ -43,7 +42,7 @@ def encode_pictures(
 def count_new(vae, dataset: Dataset, pictures: Sequence[Picture]) -> int:
     """How many of the pictures `encode_pictures` has to encode."""
     known = _remembered.get(vae.first_stage_model, {})
-    return sum(_key(dataset, picture) not in known for picture in pictures)
+    return len({_key(dataset, picture) for picture in pictures} - known.keys())
 
 
 def _key(dataset: Dataset, picture: Picture) -> tuple:

@@ -97,22 +97,27 @@ def _forward_hook(adapter: LoraAdapter, downs: "_SharedDowns | None"):
 
 
 class _SharedDowns:
-    """down x for adapters that read the same x one after the other: computed once, for all of them, by whichever comes first."""
+    """down x for adapters whose layers run in this order: computed once, by the first of those that read the same x."""
 
     def __init__(self, adapters: Sequence[LoraAdapter]) -> None:
-        self.adapters = adapters
-        self._x: Tensor | None = None
-        self._left: dict[LoraAdapter, Tensor] = {}
+        self.adapters = list(adapters)
+        self._forget()
 
     def of(self, adapter: LoraAdapter, x: Tensor) -> Tensor:
         """[..., dim]"""
         if self._x is not x or adapter not in self._left:
-            joined = F.linear(_ready(x, adapter.down), torch.cat([a.down for a in self.adapters]))
-            self._x, self._left = x, dict(zip(self.adapters, joined.chunk(len(self.adapters), dim=-1), strict=True))
+            coming = self.adapters[self.adapters.index(adapter) :]
+            joined = F.linear(_ready(x, adapter.down), torch.cat([one.down for one in coming]))
+            self._x, self._left = x, dict(zip(coming, joined.chunk(len(coming), dim=-1), strict=True))
         hidden = self._left.pop(adapter)
         if not self._left:
-            self._x = None  # nothing is held on to between two passes
+            self._forget()
         return hidden
+
+    def _forget(self) -> None:
+        """Nothing is held on to between two passes."""
+        self._x: Tensor | None = None
+        self._left: dict[LoraAdapter, Tensor] = {}
 
 
 def _down(x: Tensor, module: nn.Module, down: Tensor) -> Tensor:

@@ -1,25 +1,22 @@
 """Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): a block keeps its inputs, and is computed again in the backward pass."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .wrapping import Forward, forwards_wrapped
 
-@contextmanager
-def checkpointed(blocks: Iterable[nn.Module]) -> Iterator[None]:
+
+def checkpointed(blocks: Iterable[nn.Module]) -> AbstractContextManager[None]:
     """Each of the blocks is computed twice in a training step inside the `with`. They must not draw random numbers."""
-    with ExitStack() as undo:
-        for block in blocks:
-            undo.callback(_put_back, block, vars(block).get("forward"))
-            block.forward = _twice(block.forward)
-        yield
+    return forwards_wrapped(blocks, _computed_twice)
 
 
-def _twice(forward):
+def _computed_twice(block: nn.Module, forward: Forward) -> Forward:
     def on_copies(*inputs: Any, **named: Any) -> Any:
         return forward(*map(_copied, inputs), **{name: _copied(value) for name, value in named.items()})
 
@@ -34,9 +31,3 @@ def _twice(forward):
 def _copied(value: Any) -> Any:
     """The host's text layers write over their input (`x += ...`), which would make the second time another one."""
     return value.clone() if isinstance(value, Tensor) else value
-
-
-def _put_back(block: nn.Module, forward: Any) -> None:
-    del block.forward
-    if forward is not None:
-        block.forward = forward

@@ -6,29 +6,25 @@ which only the weight's gradient would need.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from .targets import is_adaptable
+from .wrapping import Forward, forwards_wrapped
+
+CASTABLE = (torch.float32, torch.float16, torch.bfloat16)  # fp8 weights may have a scale beside them
 
 
-@contextmanager
-def lean_backward(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """The frozen linear layers and convolutions among `modules` keep as little as they can inside the block. Gradients are the same."""
-    scratch, layers = _Scratch(), []
-    try:
-        for module in modules:
-            if is_adaptable(module) and _weight_is_plain(module):
-                layers.append(_LeanLayer(module, scratch))
-        yield
-    finally:
-        for layer in layers:
-            layer.remove()
+def lean_backward(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
+    """The frozen linear layers and convolutions among `modules` keep as little as they can inside the `with`. Gradients are the same."""
+    scratch = _Scratch()
+    plain = [module for module in modules if is_adaptable(module) and _weight_is_plain(module)]
+    return forwards_wrapped(plain, lambda module, forward: _LeanLayer(module, forward, scratch))
 
 
 def _weight_is_plain(module: nn.Module) -> bool:
@@ -36,6 +32,7 @@ def _weight_is_plain(module: nn.Module) -> bool:
     weight = module.weight
     return (
         type(weight.data) is Tensor
+        and weight.dtype in CASTABLE
         and weight.is_contiguous()
         and not weight.requires_grad
         and not getattr(module, "weight_function", ())
@@ -57,36 +54,31 @@ class _Scratch:
 
 
 class _LeanLayer:
-    """Hooks around one layer's forward pass."""
+    """One layer's forward pass."""
 
-    def __init__(self, module: nn.Module, scratch: _Scratch) -> None:
-        self.module, self.scratch, self.weight = module, scratch, module.weight
-        self._keeping: saved_tensors_hooks | None = None
-        self._handles = [
-            module.register_forward_pre_hook(self._before),
-            module.register_forward_hook(self._after, prepend=True, always_call=True),
-        ]
+    def __init__(self, module: nn.Module, forward: Forward, scratch: _Scratch) -> None:
+        self.module, self.forward, self.scratch, self.weight = module, forward, scratch, module.weight
 
-    def remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
+    def __call__(self, x: Tensor, *others: Any, **named: Any) -> Tensor:
+        if isinstance(self.module, nn.Conv2d) and x.shape == self.weight.shape:
+            return self.forward(x, *others, **named)  # what is kept of the two could not be told from each other
+        with self._weight_in_scratch(x), saved_tensors_hooks(partial(self._keep, x.shape), self._give_back):
+            return self.forward(x, *others, **named)
 
-    def _before(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        weight, x = self.weight, inputs[0]
-        if isinstance(module, nn.Conv2d) and x.shape == weight.shape:
-            return  # what is kept of the two could not be told from each other
-        device = weight.device.type
-        if x.device == weight.device and torch.is_autocast_enabled(device) and weight.dtype == torch.float32:
-            cast = self.scratch.cast(weight.detach(), torch.get_autocast_dtype(device))
-            module._parameters["weight"] = nn.Parameter(cast, requires_grad=False)
-        self._keeping = saved_tensors_hooks(partial(self._keep, x.shape), self._give_back)
-        self._keeping.__enter__()
-
-    def _after(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        module._parameters["weight"] = self.weight
-        if self._keeping:
-            self._keeping.__exit__(None, None, None)
-            self._keeping = None
+    @contextmanager
+    def _weight_in_scratch(self, x: Tensor) -> Iterator[None]:
+        """Where autocast would cast the weight. A layer that the host casts by itself has it cast there."""
+        weight, device = self.weight, self.weight.device
+        casts = weight.dtype == torch.float32 and x.device == device and torch.is_autocast_enabled(device.type)
+        if not casts or getattr(self.module, "comfy_cast_weights", False):
+            yield
+            return
+        cast = self.scratch.cast(weight.detach(), torch.get_autocast_dtype(device.type))
+        self.module._parameters["weight"] = nn.Parameter(cast, requires_grad=False)
+        try:
+            yield
+        finally:
+            self.module._parameters["weight"] = weight
 
     def _keep(self, input_shape: torch.Size, saved: Tensor) -> "Tensor | _Cast | _Shape":
         weight, is_convolution = self.weight, isinstance(self.module, nn.Conv2d)

@@ -257,8 +257,9 @@ class _Step:
         """Gradients of the scaled mean loss; gives that loss, unscaled, as a 0-d tensor on the device."""
         device, generators = self.network.device, self.generators
         latents = batch.latents.to(device)
-        noise = torch.randn(latents.shape, generator=generators.noise, device=device)
-        timesteps = torch.randint(self.network.timesteps, (len(latents),), generator=generators.timesteps, device=device)
+        drawn_on = generators.noise.device
+        noise = torch.randn(latents.shape, generator=generators.noise, device=drawn_on).to(device)
+        timesteps = torch.randint(self.network.timesteps, (len(latents),), generator=generators.timesteps, device=drawn_on).to(device)
         with self.precision.autocast():
             loss = losses(self.network, latents, batch.captions, noise, timesteps).mean()
         (loss * self.loss_scale.value).backward()

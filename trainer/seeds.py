@@ -7,6 +7,7 @@ import torch
 
 CPU = torch.device("cpu")
 EACH_STEP = ("noise", "timesteps")
+DRAW = ("cpu", "cuda", "xpu", "mps")  # devices that have a generator of their own
 
 
 def stream(seed: int, name: str, device: torch.device = CPU) -> torch.Generator:
@@ -28,5 +29,6 @@ class Generators:
 
     @classmethod
     def seeded(cls, seed: int, device: torch.device = CPU) -> "Generators":
-        """What each step draws is drawn on `device`, where it is used; the rest on the CPU, the same whatever the device."""
-        return cls(**{field.name: stream(seed, field.name, device if field.name in EACH_STEP else CPU) for field in fields(cls)})
+        """What each step draws is drawn on `device`, if that can; the rest on the CPU, the same whatever the device."""
+        there = device if device.type in DRAW else CPU
+        return cls(**{field.name: stream(seed, field.name, there if field.name in EACH_STEP else CPU) for field in fields(cls)})

@@ -127,3 +127,13 @@ def test_joined_downs_are_one_matmul_a_pass_and_hold_nothing_between_two():
     assert operations.counts["aten.mm.default"] + operations.counts["aten.addmm.default"] == 3 + 1 + 3  # base, downs, ups
     del x, operations
     assert alive() is None
+
+
+def test_cross_attention_joins_k_and_v_alone_and_holds_nothing_either():
+    attention, x, context = Attention(), torch.randn(2, 3, 6), torch.randn(2, 3, 6)
+    adapters = [new_adapter(f"a_{name}", "unet", module, 2, torch.Generator(), CPU) for name, module in attention.named_children()]
+    alive = [weakref.ref(x), weakref.ref(context)]
+    with attached(adapters):
+        attention(x, context)
+        del x, context
+        assert [one() for one in alive] == [None, None]
