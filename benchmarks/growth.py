@@ -24,6 +24,7 @@ from devhost.console import say
 
 from ..trainer.adapter import LoraAdapter, attached
 from ..trainer.dadapt import DAdaptAdam, reference_optimizer
+from ..trainer.frozen_layers import lean_backward
 from ..trainer.latents import LatentPicture
 from ..trainer.loop import train
 from ..trainer.metrics import StepRecord
@@ -133,9 +134,9 @@ class Bench:
                 ends.append(event.seconds)
 
         run = RunConfig(duration=WARM_UP + steps, batch_size=point.batch)
-        pictures = self.latents(point.pictures, point.side)
-        with attached(adapters):
-            train(self.network(point.depth), pictures, adapters, RECIPE_OF_RUNS, run, self.precision, hear)
+        network, pictures = self.network(point.depth), self.latents(point.pictures, point.side)
+        with lean_backward([*network.unet.modules(), *network.text_encoder.modules()]), attached(adapters):
+            train(network, pictures, adapters, RECIPE_OF_RUNS, run, self.precision, hear)
         return [end - start for start, end in pairwise(ends[WARM_UP - 1 :])]
 
 

@@ -1,10 +1,10 @@
 """A run that is cancelled or fails leaves what it has trained, the base model as it was, and a server that works."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.host import graph, results
 
@@ -86,8 +86,8 @@ def test_error_in_the_middle(server, client, before, long_run):
 
 
 def test_cancel_before_the_first_step_leaves_no_run_folder(server, client, folder, folder_name):
-    for number in range(40):
-        shutil.copyfile(folder / "red.png", folder / f"{number}.png")
+    for number in range(40):  # the same picture twice would be encoded once
+        Image.new("RGB", (128, 128), (number, 0, 0)).save(folder / f"{number}.png")
     others = results.run_folders(server.base)
     prompt_id = client.submit(graph.training(folder_name, duration=LONG))
     client.wait_for(prompt_id, lambda event: event.type == "dadapt_lora.phase" and "encoding pictures 2/" in event.data["text"])
