@@ -13,8 +13,6 @@ from comfyui_dadapt_lora.trainer import loop
 from comfyui_dadapt_lora.trainer.optimizer import RunOptimizer
 
 NETWORK, GUARD, OPTIMIZER, RECORDS = "network", "burn guard", "optimizer", "records"
-# what else there is of a step: its batch, noise and timesteps, the noised latents, the loss
-REST = "data and objective"
 
 
 class Parts:

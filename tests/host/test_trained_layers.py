@@ -60,6 +60,8 @@ def runs_and_picture(server, client, trained) -> tuple[dict[str, Run], np.ndarra
         "clip skip": graph.add_training(workflow, clip=[clip_skip, 0]),
         "on a LoRA": graph.add_training(workflow, model=[lora, 0], clip=[lora, 1]),
     }
+    # raises where the host does not take every layer of the file back
+    graph.add(workflow, "DAdaptSaveLoRA", lora=[trains["all layers"], 2], filename="all_layers", dtype="fp32", existing_file="overwrite")
     stacked = trains["on a LoRA"]
     picture = graph.add_picture(workflow, [stacked, 0], [stacked, 1], PICTURE_SEED)
     execution = client.run(workflow).check()
@@ -118,6 +120,21 @@ def test_all_layers_of_the_unet(runs):
     assert run.lora["lora_unet_conv_in.lora_up.weight"].shape[2:] == (1, 1)
     assert json.loads(run.metadata["ss_network_args"]) == {"conv_dim": 4, "conv_alpha": 4.0}
     assert "ss_network_args" not in runs["UNet only"].metadata
+
+
+def test_all_layers_of_the_unet_load_through_the_hosts_own_load_lora(client, runs):
+    """At strength 1 and -1 one after the other they cancel out, layer by layer; alone they change the picture."""
+    name = runs["all layers"].lora_name
+    workflow = graph.checkpoint()
+    once = graph.add_load_lora(workflow, name)
+    back = graph.add_load_lora(workflow, name, [once, 0], [once, 1])
+    workflow[back]["inputs"].update(strength_model=-1.0)
+    loader = graph.loader(workflow)
+    places = [graph.add_picture(workflow, [node, 0], [node, 1], PICTURE_SEED) for node in (loader, once, back)]
+    execution = client.run(workflow).check()
+    plain, changed, cancelled = (results.picture(client, execution, place) for place in places)
+    assert results.difference(plain, cancelled) < 0.01
+    assert results.difference(plain, changed) > 1
 
 
 def test_checkpointing_gives_the_same_lora_and_is_told(runs):
