@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import comfy.ldm.modules.attention
 import comfy.model_sampling
 import torch
 from torch import Tensor, nn
 
 from ..trainer.errors import ModelError
 from ..trainer.targets import Family, family_of, matching_layers
+from .attention import for_unet
 from .text_encoder import HostTextEncoder
 
 
@@ -51,8 +51,7 @@ class HostNetwork:
         self.sampling = model.get_model_object("model_sampling")
         self.timesteps = len(self.sampling.sigmas)
         self.device = model.load_device
-        # the host picks its attention for inference: its flash operator has no gradient, its sub-quadratic one writes in place
-        self._options = {"optimized_attention_override": _plain_attention}
+        self._options = {"optimized_attention_override": for_unet}
         self._raw_output: Tensor | None = None
 
     @property
@@ -113,10 +112,6 @@ class HostNetwork:
 
     def _catch(self, unet: nn.Module, inputs: tuple, output: Tensor) -> None:
         self._raw_output = output
-
-
-def _plain_attention(chosen, *args, **kwargs) -> Tensor:
-    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
 
 
 def _bases(sampling: nn.Module) -> str:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .attention import for_text_encoder
+
 
 class HostTextEncoder:
     """Encodes captions with a host CLIP as its own CLIPTextEncode would: its chunks of 75 tokens, its CLIP Set Last Layer.
@@ -38,7 +40,8 @@ class HostTextEncoder:
         # the host's layers write `x += attention(norm(x))`, over the input that the norm's backward needs
         handles = [norm.register_forward_pre_hook(_clone_input) for norm in norms] if self.trains else []
         try:
-            yield
+            with for_text_encoder(self.module.modules()):
+                yield
         finally:
             for handle in handles:
                 handle.remove()

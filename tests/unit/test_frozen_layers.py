@@ -119,3 +119,36 @@ def test_a_layer_is_as_it_was_after_an_error_inside_it(error):
         layer(x)
     assert layer.weight is weight and layer.forward is raises
     assert torch._C._autograd._top_saved_tensors_default_hooks(True) is None  # there is no public question for it
+
+
+def test_weights_of_fp16_computed_in_bf16_give_the_same_gradients_bit_for_bit():
+    """On a CPU these are cast by way of fp32, which is exact."""
+    layer, x = frozen("linear")
+    layer.half()
+    with lean_backward([layer]):
+        lean = input_gradient(layer, x, torch.bfloat16)
+    assert torch.equal(lean, input_gradient(layer, x, torch.bfloat16))
+
+
+class CastsByItself(nn.Linear):
+    """Stands for a host's layer, which casts its weight to its input's dtype; the real ones are in tests/host/test_gradients.py."""
+
+    comfy_cast_weights = True
+    was_cast = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.was_cast = self.weight.dtype != x.dtype
+        return nn.functional.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layer_that_casts_by_itself_finds_its_weight_cast(dtype):
+    torch.manual_seed(0)
+    layer, x = CastsByItself(24, 16).half().requires_grad_(False), torch.randn(3, 24)
+    plain = input_gradient(layer, x, dtype)
+    assert layer.was_cast
+    with lean_backward([layer]):
+        lean = input_gradient(layer, x, dtype)
+    assert not layer.was_cast
+    assert layer.weight.dtype == torch.float16
+    assert torch.equal(lean, plain)

@@ -1,0 +1,47 @@
+"""Attention as it is computed while training. What the host picks is for inference: its flash operator has no gradient, and its
+sub-quadratic one, which it takes on a CPU, writes in place."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import comfy.clip_model
+import comfy.ldm.modules.attention
+from torch import Tensor, nn
+
+from ..trainer.attention import is_faster_plain, plain_attention
+from ..trainer.wrapping import Forward, forwards_wrapped
+
+
+def training_attention(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, attn_precision: Any = None, **layout: Any
+) -> Tensor:
+    """With the host's signature: [batch, tokens, heads * channels] to the same, unless `layout` says otherwise."""
+    if not layout.get("skip_reshape") and not layout.get("skip_output_reshape") and _is_added(mask):
+        split = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v)]
+        if is_faster_plain(split[0], split[1]):
+            return plain_attention(*split, mask).transpose(1, 2).flatten(-2)
+    return comfy.ldm.modules.attention.attention_pytorch(q, k, v, heads, mask, attn_precision, **layout)
+
+
+def _is_added(mask: Tensor | None) -> bool:
+    """To the scores of every head, in a shape that fits them as it is."""
+    return mask is None or (mask.is_floating_point() and mask.dim() in (2, 4))
+
+
+def for_unet(chosen: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """As an `optimized_attention_override` of transformer_options, in place of the one that the host chose."""
+    return training_attention(*args, **kwargs)
+
+
+def for_text_encoder(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
+    """The attentions among `modules` compute so inside the block."""
+    attentions = [module for module in modules if isinstance(module, comfy.clip_model.CLIPAttention)]
+    return forwards_wrapped(attentions, _with_training_attention)
+
+
+def _with_training_attention(module: nn.Module, forward: Forward) -> Forward:
+    def attend(x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None) -> Tensor:
+        return forward(x, mask, training_attention)
+
+    return attend
