@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import for_text_encoder
+from .prompts import as_plain_prompt
 
 
 class HostTextEncoder:
@@ -73,15 +74,6 @@ class HostTextEncoder:
         if caption not in self._tokens:
             self._tokens[caption] = self.clip.tokenize(as_plain_prompt(caption))
         return self._tokens[caption]
-
-
-def as_plain_prompt(caption: str) -> str:
-    """The caption written so that the host's prompt syntax takes it literally: `(tag)` would be weighed, `embedding:x` read from disk.
-
-    A parenthesis that is escaped already, as tag files have it, is the same as one that is not.
-    """
-    literal = caption.replace(r"\(", "(").replace(r"\)", ")").replace("embedding:", "embedding :")
-    return literal.replace("(", r"\(").replace(")", r"\)")
 
 
 def _clone_input(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
