@@ -17,10 +17,10 @@ def training_attention(
     q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, attn_precision: Any = None, **layout: Any
 ) -> Tensor:
     """With the host's signature: [batch, tokens, heads * channels] to the same, unless `layout` says otherwise."""
-    if not layout.get("skip_reshape") and not layout.get("skip_output_reshape") and _is_added(mask):
-        split = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v)]
-        if is_faster_plain(split[0], split[1]):
-            return plain_attention(*split, mask).transpose(1, 2).flatten(-2)
+    as_usual = not layout.get("skip_reshape") and not layout.get("skip_output_reshape")
+    if as_usual and _is_added(mask) and is_faster_plain(q, k):
+        by_head = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        return plain_attention(*by_head, mask).transpose(1, 2).flatten(-2)
     return comfy.ldm.modules.attention.attention_pytorch(q, k, v, heads, mask, attn_precision, **layout)
 
 

@@ -11,7 +11,7 @@ MOST_KEYS = 256  # the products of queries and keys are kept for backward, which
 
 
 def is_faster_plain(q: Tensor, k: Tensor) -> bool:
-    """Whether `plain_attention` is the better choice for q and k [batch, heads, tokens, channels]."""
+    """Whether `plain_attention` is the better choice for q and k [..., tokens, channels]."""
     return q.device.type == "cpu" and q.element_size() == 2 and k.shape[-2] <= MOST_KEYS
 
 
