@@ -75,15 +75,28 @@ def gradients(model, clip, adapters, lean=True, checkpoint=False, precision=torc
 
 def change(model, clip, adapters, precision, **ways):
     """How far the gradients move when they are computed in another way, over their size."""
+    plain = all_gradients(model, clip, adapters, precision=precision, lean=False)
+    return apart(all_gradients(model, clip, adapters, precision=precision, **ways), plain)
 
-    def taken(**way):
-        for p in parameters(adapters):
-            p.grad = None
-        gradients(model, clip, adapters, precision=precision, **way)
-        return torch.cat([p.grad.flatten() for p in parameters(adapters)])
 
-    plain = taken(lean=False)
-    return ((taken(**ways) - plain).norm() / plain.norm()).item()
+def all_gradients(model, clip, adapters, **way):
+    for p in parameters(adapters):
+        p.grad = None
+    gradients(model, clip, adapters, **way)
+    return torch.cat([p.grad.flatten() for p in parameters(adapters)])
+
+
+def apart(ours, reference):
+    return ((ours - reference).norm() / reference.norm()).item()
+
+
+def rounding(model, clip, adapters):
+    """How far each part's gradients in bf16 are from those in fp32, over their size."""
+    exact, rounded = (all_gradients(model, clip, adapters, precision=dtype) for dtype in (torch.float32, torch.bfloat16))
+    sizes = [p.numel() for p in parameters(adapters)]
+    parts = [one.part for one in adapters for _ in range(2)]
+    of = {part: torch.cat([torch.full((n,), mine == part) for n, mine in zip(sizes, parts, strict=True)]) for part in PARTS}
+    return {part: apart(rounded[mask], exact[mask]) for part, mask in of.items()}
 
 
 def parameters(adapters):
@@ -133,6 +146,7 @@ def main():
     for name, precision in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
         result[f"lean {name}"] = change(model, clip, adapters, precision, lean=True)
         result[f"checkpointed {name}"] = change(model, clip, adapters, precision, lean=True, checkpoint=True)
+    result["bf16 against fp32"] = rounding(model, clip, adapters)
     result["without_gradient"] = [one.name for one in adapters if not one.up.grad.abs().sum() > 0]
     sys.stdout.write(json.dumps(result) + "\n")
 
