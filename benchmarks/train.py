@@ -28,12 +28,17 @@ WARM_UP = 1  # beside each trainer's first step, which is never counted
 ROUNDS = {DEMO: 20, SD15: 3}
 BATCHES_OUTSIDE = (1, 2)  # of the share outside of the network
 STEPS_OUTSIDE = 30
+OUTSIDE_FROM = 100  # before, d is so small that squares of gradients are denormal numbers, which a CPU computes slowly
 NETWORK = "network"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     trainers.add_options(parser)
     parser.add_argument("--rounds", type=int, metavar="N", help=f"counted steps of each trainer; default: {ROUNDS}")
+    parser.add_argument(
+        "--outside-from", type=int, default=OUTSIDE_FROM, metavar="STEP",
+        help=f"first of the {STEPS_OUTSIDE} steps whose share outside of the network is counted; default: {OUTSIDE_FROM}",
+    )
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -41,7 +46,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with trainers.staged(options.device) as started:
         floors = _Floors(started)
         rows = [_compared(started, pair, model, batch, options, floors) for pair, model, batch in cases(pairs, options)]
-        outside = [] if options.only or DEMO not in options.models else [_outside(started, batch) for batch in BATCHES_OUTSIDE]
+        watched = () if options.only or DEMO not in options.models else BATCHES_OUTSIDE
+        outside = [_outside(started, batch, options.outside_from) for batch in watched]
     return {
         "rows": rows,
         "outside": outside,
@@ -164,10 +170,11 @@ def _size(precision: str) -> int:
 # outside of the network ------------------------------------------------------------------------------------------------------------------
 
 
-def _outside(started: trainers.Trainers, batch: int) -> dict[str, Any]:
+def _outside(started: trainers.Trainers, batch: int, first: int) -> dict[str, Any]:
     """Where the steps of ours go that are not the network's forward and backward pass, at the default settings."""
     say(f"outside of the network: demo, batch {batch}")
-    messages = in_turns([partial(started.ours_by_default, DEMO, batch, watch="parts")], STEPS_OUTSIDE, WARM_UP)[0]
+    uncounted = max(WARM_UP, first - 2)  # beside the step that a trainer does before its first turn
+    messages = in_turns([partial(started.ours_by_default, DEMO, batch, watch="parts")], STEPS_OUTSIDE, uncounted)[0]
     seconds = _seconds(messages)
     names = sorted({name for message in messages for name in message["parts"]} - {NETWORK})
     shares = {name: [message["parts"].get(name, 0) / taken for message, taken in zip(messages, seconds, strict=True)] for name in names}

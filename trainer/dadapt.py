@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from .errors import SettingError
 from .flat_parameters import Block, FlatParameters, Layout, Sums, by_kind
@@ -36,6 +37,9 @@ from .packages import package, quietly
 
 # What one d cannot have twice. All but the rate dadaptation takes from its first group without a look at the others.
 SHARED_SETTINGS = ("lr", "betas", "growth_rate", "use_bias_correction", "decouple", "d_cap", "d_frozen")
+
+FUSED_ON = ("cpu", "cuda")  # where torch's fused AdamW is there since 2.4; elsewhere its plain one
+LATE_STEP = 1e9  # a step count at which Adam's own corrections for its first steps are 1
 
 
 # the mathematics -------------------------------------------------------------------------------------------------------------------------
@@ -96,20 +100,23 @@ def adam_step(
     eps: float,
     decay: float,
 ) -> None:
-    """One step, in place, the equations of the module's docstring in their order. The step is inside m: nothing of the new d.
+    """One step, in place, the equations of the module's docstring. The step is inside m: nothing of the new d.
 
-    `decay` is AdamW's (Loshchilov & Hutter, arXiv 1711.05101) and, as in dadaptation, not scaled by r.
+    With m in units of `rate = r * dlr`, m, v and p move as in AdamW at that rate (Loshchilov & Hutter, arXiv 1711.05101), without its
+    corrections for a first step, for which torch has one fused kernel. `decay` is AdamW's and, as in dadaptation, not scaled by r.
     """
-    m.mul_(beta1).add_(g, alpha=r * dlr * (1 - beta1))
-    v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
     if s is not None:
         sqrt_beta2 = math.sqrt(beta2)
         s_new = _undecayed_s(s, g, dlr, sqrt_beta2, out=s if s.dtype == g.dtype else scratch).mul_(sqrt_beta2)
         if s_new is not s:
             s.copy_(s_new)
-    if decay:
-        p.add_(p, alpha=-decay * dlr)
-    p.addcdiv_(m, _denominator(v, eps, out=scratch), value=-1)
+    rate = r * dlr
+    fused = p.device.type in FUSED_ON
+    late = torch.full((), LATE_STEP, device=p.device if fused else "cpu")
+    m.mul_(1 / rate)
+    settings = dict(lr=rate, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay / r, amsgrad=False, maximize=False)
+    adamw([p], [g], [m], [v], [], [late], fused=fused, foreach=False, **settings)
+    m.mul_(rate)
 
 
 def bias_correction(beta1: float, beta2: float, k: int) -> float:

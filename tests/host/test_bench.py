@@ -30,7 +30,7 @@ def bench(*arguments):
 def trained(tmp_path_factory):
     """What two counted steps of each trainer gave: the text and the file."""
     file = tmp_path_factory.mktemp("bench") / "train.json"
-    text = bench("train", *QUICK, "--rounds", 2, "--json", file)
+    text = bench("train", *QUICK, "--rounds", 2, "--outside-from", 3, "--json", file)
     return text, file
 
 

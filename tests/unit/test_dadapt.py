@@ -10,6 +10,7 @@ import weakref
 
 import pytest
 import torch
+from comfyui_dadapt_lora.trainer import dadapt
 from comfyui_dadapt_lora.trainer.dadapt import DAdaptAdam, reference_optimizer
 from comfyui_dadapt_lora.trainer.errors import SettingError, TrainerError
 from comfyui_dadapt_lora.trainer.flat_parameters import ALIGNMENT
@@ -145,6 +146,18 @@ def test_same_d_and_parameters_as_dadaptation_over_600_steps(dtype, options, blo
     assert farthest(ours, reference, start) < p_tolerance
     numerator = ours.state_dict()["param_groups"][0]["numerator_weighted"]
     assert numerator == pytest.approx(reference.param_groups[0]["numerator_weighted"], rel=10 * d_tolerance)
+
+
+def test_same_numbers_on_a_device_that_has_no_fused_kernel(monkeypatch):
+    """There is none such here: the CPU goes the way that it would go."""
+    monkeypatch.setattr(dadapt, "FUSED_ON", ())
+    start, tape = record(600, **RECIPE)
+    ours, reference = pair(start, **RECIPE)
+    for k, gradients in enumerate(tape):
+        play(ours, gradients, k)
+        play(reference, gradients, k)
+    assert ours.d == pytest.approx(reference_d(reference), rel=1e-10)
+    assert farthest(ours, reference, start) < 1e-10
 
 
 @st.composite

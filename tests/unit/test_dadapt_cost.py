@@ -13,7 +13,7 @@ from comfyui_dadapt_lora.benchmarks.optimizer import (
 from comfyui_dadapt_lora.trainer.dadapt import DAdaptAdam, reference_optimizer
 from torch.profiler import ProfilerActivity, profile
 
-OPERATIONS_A_GROUP = 24
+OPERATIONS_A_GROUP = 21
 
 KINDS = {
     "recipe": {},
@@ -104,9 +104,8 @@ def test_a_gradient_that_stays_away_costs_one_more_stretch_not_a_step_for_every_
     assert reads == 1
 
 
-def test_nothing_is_allocated_in_a_step_but_one_scratch_tensor():
+def test_nothing_is_allocated_in_a_step_but_one_scratch_tensor_and_a_number_a_group():
     optimizer = stepped(in_two_groups(sd15_layers()))
     operations, _ = count(optimizer.step)
-    makers = [name for name in operations if not any(mark in name for mark in (".out", "_out", "_.", "slice"))]
-    assert makers == ["aten.empty.memory_format"]
-    assert operations["aten.empty.memory_format"] == 1
+    makers = {name: n for name, n in operations.items() if not any(mark in name for mark in (".out", "_out", "_.", "slice"))}
+    assert makers == {"aten.empty.memory_format": 1, "aten.full.default": 2}
