@@ -1,8 +1,9 @@
 """What the backward pass of a frozen layer keeps: as little as the gradient of its input needs.
 
-PyTorch keeps the weight as it was used. Where autocast or the host casts it for that, a copy of each weight of the network would be there
-at once; here the cast is done again in the backward pass, each time into the same scratch memory. New memory for each cast costs a CPU
-several times as much as the cast. Of a convolution, PyTorch keeps the input as well, which only the weight's gradient would need.
+PyTorch keeps the weight as it was used. Where autocast or the host casts it for that, or moves it to the device, a copy of each weight of
+the network would be there at once; here that is done again in the backward pass, each time into the same scratch memory. New memory for
+each cast costs a CPU several times as much as the cast. Of a convolution, PyTorch keeps the input as well, which only the weight's
+gradient would need.
 """
 
 from collections.abc import Iterable, Iterator
@@ -67,25 +68,21 @@ class _LeanLayer:
     def __call__(self, x: Tensor, *others: Any, **named: Any) -> Tensor:
         if isinstance(self.module, nn.Conv2d) and x.shape == self.weight.shape:
             return self.forward(x, *others, **named)  # what is kept of the two could not be told from each other
-        dtype = self._cast_to(x)
-        with self._weight_in_scratch(dtype), saved_tensors_hooks(partial(self._keep, x.shape), self._give_back):
-            return self.forward(x if dtype is None else x.to(dtype), *others, **named)
+        dtype = self._computed_in(x)
+        if isinstance(self.module, nn.Linear) and self.weight.dtype == dtype and self.weight.device == x.device:
+            return self.forward(x.to(dtype), *others, **named)  # keeps the weight itself, and nothing else
+        with self._weight_in(dtype, x.device), saved_tensors_hooks(partial(self._keep, x.shape), self._give_back):
+            return self.forward(x.to(dtype), *others, **named)
 
-    def _cast_to(self, x: Tensor) -> torch.dtype | None:
-        """What autocast, or a host that keeps weights in another dtype than it computes in, would cast the weight to."""
-        device = self.weight.device
-        if x.device != device:
-            return None  # the host moves it
-        if torch.is_autocast_enabled(device.type):
-            dtype = torch.get_autocast_dtype(device.type)
-        else:
-            dtype = x.dtype if getattr(self.module, "comfy_cast_weights", False) else self.weight.dtype
-        return dtype if dtype != self.weight.dtype else None
+    def _computed_in(self, x: Tensor) -> torch.dtype:
+        """Autocast's dtype, or that of the input, which a host follows that keeps its weights in another."""
+        device = x.device.type
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
     @contextmanager
-    def _weight_in_scratch(self, dtype: torch.dtype | None) -> Iterator[None]:
-        """The weight is already in `dtype`, so that nobody casts it into new memory."""
-        if dtype is None:
+    def _weight_in(self, dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+        """The weight is already in `dtype`, so that nobody casts it into new memory; one on another device is left for the host to move."""
+        if self.weight.dtype == dtype or self.weight.device != device:
             yield
             return
         weight = self.weight
@@ -98,7 +95,7 @@ class _LeanLayer:
     def _keep(self, input_shape: torch.Size, saved: Tensor) -> "Tensor | _Cast | _Shape":
         weight, is_convolution = self.weight, isinstance(self.module, nn.Conv2d)
         if saved.shape == weight.shape or (not is_convolution and saved.shape == weight.shape[::-1]):
-            is_cast = saved.dtype != weight.dtype or saved.device != weight.device
+            is_cast = saved.data_ptr() != weight.data_ptr()
             return _Cast(saved.dtype, saved.device, saved.size(), saved.stride()) if is_cast else saved
         if is_convolution and saved.shape == input_shape:
             return _Shape(saved.size(), saved.dtype, saved.device)
@@ -114,7 +111,7 @@ class _LeanLayer:
 
 
 class _Cast(NamedTuple):
-    """How a weight was cast; the cast itself is not kept."""
+    """How a weight was cast, moved or copied; what it became is not kept."""
 
     dtype: torch.dtype
     device: torch.device

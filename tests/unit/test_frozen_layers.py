@@ -41,10 +41,13 @@ def test_gradients_are_the_same_bit_for_bit(name, dtype):
 
 
 def kept(layers: list[nn.Module], x: Tensor, monkeypatch) -> int:
-    """Bytes that are held on to after bf16 forward passes through each layer, of what autograd asked to keep."""
+    """Bytes that are held on to after bf16 forward passes through each layer, of what autograd asked to keep beside the weights."""
     seen = {}
+    weights = [layer.weight.data_ptr() for layer in layers]
 
     def look(saved: Tensor) -> None:
+        if saved.data_ptr() in weights:
+            return
         seen[saved.untyped_storage().data_ptr()] = StorageWeakRef(saved.untyped_storage()), saved.nbytes
 
     def keep(layer, shape, saved, original=frozen_layers._LeanLayer._keep):
@@ -54,15 +57,15 @@ def kept(layers: list[nn.Module], x: Tensor, monkeypatch) -> int:
     monkeypatch.setattr(frozen_layers._LeanLayer, "_keep", keep)
     x = x.clone().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16), saved_tensors_hooks(lambda t: look(t) or t, lambda t: t):
-        graphs = [layer(x.bfloat16()) for layer in layers]
+        graphs = [layer(x.clone()) for layer in layers]  # the graph holds on to a leaf
     del x
-    assert seen and all(graph.requires_grad for graph in graphs)
+    assert all(graph.requires_grad for graph in graphs)
     return sum(size for storage, size in seen.values() if not storage.expired())
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if name != "input in the shape of the weight"])
 def test_of_many_layers_one_cast_weight_is_there_and_no_convolutions_input(name, monkeypatch):
-    layers, x = [frozen(name)[0] for _ in range(3)], frozen(name)[1]
+    layers, x = [frozen(name)[0] for _ in range(3)], frozen(name)[1].bfloat16()
     one_weight = layers[0].weight.numel() * 2
     assert kept(layers, x, monkeypatch) >= 3 * one_weight
     with lean_backward(layers):
@@ -133,8 +136,11 @@ def test_weights_of_fp16_computed_in_bf16_give_the_same_gradients_bit_for_bit():
 class CastsByItself(nn.Linear):
     """Stands for a host's layer, which casts its weight to its input's dtype; the real ones are in tests/host/test_gradients.py."""
 
-    comfy_cast_weights = True
     was_cast = False
+
+    def __init__(self, inside: int = 24, outside: int = 16, dtype: torch.dtype = torch.float16) -> None:
+        super().__init__(inside, outside)
+        self.to(dtype).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         self.was_cast = self.weight.dtype != x.dtype
@@ -142,13 +148,24 @@ class CastsByItself(nn.Linear):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_layer_that_casts_by_itself_finds_its_weight_cast(dtype):
+def test_layers_that_cast_by_themselves_find_their_weights_cast(dtype):
+    """Of different sizes, the larger one later, so that they share the scratch memory in both passes."""
     torch.manual_seed(0)
-    layer, x = CastsByItself(24, 16).half().requires_grad_(False), torch.randn(3, 24)
-    plain = input_gradient(layer, x, dtype)
-    assert layer.was_cast
-    with lean_backward([layer]):
-        lean = input_gradient(layer, x, dtype)
-    assert not layer.was_cast
-    assert layer.weight.dtype == torch.float16
+    layers, x = nn.Sequential(CastsByItself(), CastsByItself(16, 40), CastsByItself(40, 5)), torch.randn(3, 24)
+    plain = input_gradient(layers, x, dtype)
+    assert all(layer.was_cast for layer in layers)
+    with lean_backward(layers):
+        lean = input_gradient(layers, x, dtype)
+    assert not any(layer.was_cast for layer in layers)
+    assert all(layer.weight.dtype == torch.float16 for layer in layers)
     assert torch.equal(lean, plain)
+
+
+@pytest.mark.parametrize("weights, copies", [(torch.float16, 1), (torch.bfloat16, 0)])
+def test_of_layers_that_cast_by_themselves_no_copy_is_kept(weights, copies, monkeypatch):
+    """Also of weights in autocast's own dtype with an input in fp32: left to itself, such a layer casts them up, and autocast back down."""
+    layers, x = [CastsByItself(dtype=weights) for _ in range(3)], torch.randn(3, 24)
+    one_weight = layers[0].weight.numel() * 2
+    assert kept(layers, x, monkeypatch) >= 3 * one_weight
+    with lean_backward(layers):
+        assert kept(layers, x, monkeypatch) == copies * one_weight
