@@ -38,8 +38,9 @@ from .packages import package, quietly
 # What one d cannot have twice. All but the rate dadaptation takes from its first group without a look at the others.
 SHARED_SETTINGS = ("lr", "betas", "growth_rate", "use_bias_correction", "decouple", "d_cap", "d_frozen")
 
-FUSED_ON = ("cpu", "cuda")  # where torch's fused AdamW is there since 2.4; elsewhere its plain one
-LATE_STEP = 1e9  # a step count at which Adam's own corrections for its first steps are 1
+FUSED_ON = ("cpu", "cuda")  # where torch has had its fused AdamW since 2.4
+LATE_STEP = 1e9  # a step count at which Adam's corrections of its first steps are 1
+LEAST_RATE = 1e-30  # of d * lr; below, a parameter would not move in any dtype, and m in such units leaves fp32's range
 
 
 # the mathematics -------------------------------------------------------------------------------------------------------------------------
@@ -92,7 +93,7 @@ def adam_step(
     v: Tensor,  # (n,) second moment of g
     s: Tensor | None,  # (n,) weighted sum of dlr * g; None: d is frozen
     *,
-    scratch: Tensor,  # (n,) overwritten
+    scratch: Tensor,  # (n,) may be overwritten
     dlr: float,
     r: float,
     beta1: float,
@@ -102,20 +103,29 @@ def adam_step(
 ) -> None:
     """One step, in place, the equations of the module's docstring. The step is inside m: nothing of the new d.
 
-    With m in units of `rate = r * dlr`, m, v and p move as in AdamW at that rate (Loshchilov & Hutter, arXiv 1711.05101), without its
-    corrections for a first step, for which torch has one fused kernel. `decay` is AdamW's and, as in dadaptation, not scaled by r.
+    `decay` is AdamW's (Loshchilov & Hutter, arXiv 1711.05101) and, as in dadaptation, not scaled by r.
     """
     if s is not None:
         sqrt_beta2 = math.sqrt(beta2)
         s_new = _undecayed_s(s, g, dlr, sqrt_beta2, out=s if s.dtype == g.dtype else scratch).mul_(sqrt_beta2)
         if s_new is not s:
             s.copy_(s_new)
-    rate = r * dlr
-    fused = p.device.type in FUSED_ON
-    late = torch.full((), LATE_STEP, device=p.device if fused else "cpu")
+    if p.device.type in FUSED_ON:
+        _fused_adam(p, g, m, v, rate=r * dlr, beta1=beta1, beta2=beta2, eps=eps, decay=decay / r)
+        return
+    m.mul_(beta1).add_(g, alpha=r * dlr * (1 - beta1))
+    v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+    if decay:
+        p.add_(p, alpha=-decay * dlr)
+    p.addcdiv_(m, _denominator(v, eps, out=scratch), value=-1)
+
+
+def _fused_adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, *, rate: float, beta1: float, beta2: float, eps: float, decay: float) -> None:
+    """m, v and p in one kernel of torch's: with m in units of `rate` they move as in AdamW, but for its corrections of the first steps."""
+    late = torch.full((), LATE_STEP, device=p.device, dtype=torch.float32)
     m.mul_(1 / rate)
-    settings = dict(lr=rate, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay / r, amsgrad=False, maximize=False)
-    adamw([p], [g], [m], [v], [], [late], fused=fused, foreach=False, **settings)
+    settings = dict(lr=rate, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay, amsgrad=False, maximize=False)
+    adamw([p], [g], [m], [v], [], [late], fused=True, foreach=False, **settings)
     m.mul_(rate)
 
 
@@ -191,7 +201,7 @@ class DAdaptAdam(torch.optim.Optimizer):
         """`loss` (0-dim) is read in the step's one synchronization, into `self.loss`; if it is not finite, nothing changes either."""
         result = None if closure is None else torch.enable_grad()(closure)()
         lr = self._rate()
-        layout = self._layout() if lr else None
+        layout = self._layout() if self.d * lr > LEAST_RATE else None
         if layout is None or not layout.blocks:
             return result
         dlr = self.d * lr * self._bias_correction()

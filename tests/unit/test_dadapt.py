@@ -265,6 +265,23 @@ def test_rate_zero_does_nothing_at_all():
     assert same_bits(before[:-2], deep_state(ours)[:-2])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_rate_near_zero_is_zero(dtype):
+    """The first moment is divided by it on the way."""
+    start, tape = record(3)
+    ours, _ = pair(start, dtype)
+    play(ours, tape[0])
+    before = deep_state(ours)
+    for p, gradient in zip((p for group in ours.param_groups for p in group["params"]), tape[1], strict=True):
+        p.grad = None if gradient is None else gradient.to(dtype)
+    for group in ours.param_groups:
+        group["lr"] = 1e-35
+    ours.step()
+    after = deep_state(ours)
+    assert all(was.pop("lr") > is_now.pop("lr") == 1e-35 for was, is_now in zip(before[-2:], after[-2:], strict=True))
+    assert same_bits(before, after)
+
+
 def test_a_scheduler_drives_the_rate():
     start, tape = record(20)
     ours, reference = pair(start)
