@@ -8,14 +8,15 @@ import sys
 from pathlib import Path
 
 
-def start_comfyui(comfyui: Path, base: Path, device: str = "cpu", *, server: bool = True) -> None:
+def start_comfyui(comfyui: Path, base: Path, device: str = "cpu", *, server: bool = True, pytorch_attention: bool = True) -> None:
     """After this, `comfy`, `folder_paths`, ... can be imported; `base` is ComfyUI's base directory.
 
     device: "cpu", or "cuda" for what ComfyUI chooses.
     server: make the PromptServer that progress is sent through. Nothing listens: what is sent waits for ever.
+    pytorch_attention: PyTorch's, which ComfyUI takes by itself on a GPU. Its own choice on a CPU writes in place: its trainer fails there.
     """
     sys.path.insert(0, str(comfyui))  # before this checkout, whose nodes/ would hide ComfyUI's nodes.py
-    arguments, sys.argv = sys.argv, ["main.py", *_options(base, device)]
+    arguments, sys.argv = sys.argv, ["main.py", *_options(base, device, pytorch_attention)]
     try:
         import comfy.options
 
@@ -30,6 +31,10 @@ def start_comfyui(comfyui: Path, base: Path, device: str = "cpu", *, server: boo
         PromptServer(asyncio.new_event_loop())
 
 
-def _options(base: Path, device: str) -> list[str]:
-    """ComfyUI's default attention on a CPU writes in place, which no trainer gets through; on a GPU this one is its default."""
-    return ["--base-directory", str(base), "--use-pytorch-cross-attention", *(["--cpu"] if device == "cpu" else [])]
+def _options(base: Path, device: str, pytorch_attention: bool) -> list[str]:
+    options = ["--base-directory", str(base)]
+    if pytorch_attention:
+        options.append("--use-pytorch-cross-attention")
+    if device == "cpu":
+        options.append("--cpu")
+    return options

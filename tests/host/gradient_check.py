@@ -4,12 +4,14 @@ usage: python gradient_check.py COMFYUI BASE        (in ComfyUI's Python; prints
 
 For a direction v in the LoRA's parameters, <gradient, v> from autograd through the hooks is set against the central difference of the
 loss of the *patched* model, (L(theta + h v) - L(theta - h v)) / 2h: there the LoRA is merged into the weights by ComfyUI's own code, no
-hook is involved, and captions are encoded by ComfyUI's own `encode_from_tokens`. Every layer that a LoRA can adapt is adapted.
+hook is involved, and captions are encoded by ComfyUI's own `encode_from_tokens`. Every layer that a LoRA can adapt is adapted. ComfyUI
+is started as a user on a CPU starts it, with the attention that it chooses by itself.
 """
 
 import json
 import sys
-from contextlib import ExitStack
+from collections import Counter
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
@@ -17,13 +19,13 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 from devhost.inprocess import start_comfyui
 from devhost.pack import load_pack
 
-start_comfyui(*map(Path, sys.argv[1:3]))
+start_comfyui(*map(Path, sys.argv[1:3]), pytorch_attention=False)
 load_pack()
 
 import comfy.sd  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
-from comfyui_dadapt_lora.comfy_host import layers, lora_model, memory, network, text_encoder  # noqa: E402
+from comfyui_dadapt_lora.comfy_host import attention, layers, lora_model, memory, network, prompts, text_encoder  # noqa: E402
 from comfyui_dadapt_lora.trainer import adapter, checkpointing, frozen_layers, lora_file, objective, recipe  # noqa: E402
 
 CAPTIONS = ["fluent3d, red apple", "a (very) long caption " * 20]  # one and two chunks of tokens
@@ -99,6 +101,26 @@ def rounding(model, clip, adapters):
     return {part: apart(rounded[mask], exact[mask]) for part, mask in of.items()}
 
 
+@contextmanager
+def counted_attention():
+    """How often the attention of training is asked for, and how often it is then computed plainly."""
+    calls = Counter()
+    originals = {name: getattr(attention, name) for name in ("training_attention", "plain_attention")}
+
+    def counting(name):
+        def counted(*args, **kwargs):
+            calls[name] += 1
+            return originals[name](*args, **kwargs)
+
+        return counted
+
+    for name in originals:
+        setattr(attention, name, counting(name))
+    yield calls
+    for name, original in originals.items():
+        setattr(attention, name, original)
+
+
 def parameters(adapters):
     return [p for one in adapters for p in (one.down, one.up)]
 
@@ -108,7 +130,7 @@ def patched_loss(model, clip, adapters):
     lora = lora_model.LoraModel(lora_file.lora_tensors(adapters), {}, {})
     with torch.inference_mode():
         patched, patched_clip = lora_model.apply_lora(model, clip, lora)
-        embeddings = [patched_clip.encode(text_encoder.as_plain_prompt(caption)) for caption in CAPTIONS]
+        embeddings = [patched_clip.encode(prompts.as_plain_prompt(caption)) for caption in CAPTIONS]
         length = max(embedding.shape[1] for embedding in embeddings)
         text = torch.cat([embedding.repeat(1, length // embedding.shape[1], 1) for embedding in embeddings])
         memory.load_together([patched], 0)
@@ -146,6 +168,12 @@ def main():
     for name, precision in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
         result[f"lean {name}"] = change(model, clip, adapters, precision, lean=True)
         result[f"checkpointed {name}"] = change(model, clip, adapters, precision, lean=True, checkpoint=True)
+    with counted_attention() as calls:
+        all_gradients(model, clip, adapters, precision=torch.float32)
+        result["attention fp32"] = dict(calls)
+        calls.clear()
+        all_gradients(model, clip, adapters, precision=torch.bfloat16)
+        result["attention bf16"] = dict(calls)
     result["bf16 against fp32"] = rounding(model, clip, adapters)
     result["without_gradient"] = [one.name for one in adapters if not one.up.grad.abs().sum() > 0]
     sys.stdout.write(json.dumps(result) + "\n")

@@ -10,6 +10,8 @@ from demo.stage import stage_checkpoint
 from devhost.base import prepare_base
 from devhost.layout import Host
 
+ATTENTIONS = 20  # 12 of the text encoder, which sees all captions at once, and 8 of the UNet
+
 
 @pytest.fixture(scope="module")
 def check(tmp_path_factory):
@@ -45,6 +47,12 @@ def test_every_adapted_layer_gets_a_gradient(check):
 def test_keeping_less_for_backward_changes_no_gradient(check, way, tolerance):
     """Against PyTorch's own way, which keeps every cast weight and every activation."""
     assert check[way] < tolerance
+
+
+def test_every_attention_is_that_of_training_and_plain_in_bf16(check):
+    """Two for each of the UNet's transformer blocks, one for each layer of the text encoder. None has more than 256 keys here."""
+    assert check["attention fp32"] == {"training_attention": ATTENTIONS}
+    assert check["attention bf16"] == {"training_attention": ATTENTIONS, "plain_attention": ATTENTIONS}
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])

@@ -22,7 +22,15 @@ def output_and_gradients(attention, dtype: torch.dtype, mask: Tensor | None, key
     return [output.detach(), *(x.grad for x in inputs)]
 
 
-@pytest.mark.parametrize("mask", [None, CAUSAL, CAUSAL.clamp(min=torch.finfo(torch.float32).min)], ids=["no mask", "-inf", "lowest number"])
+MASKS = {
+    "no mask": None,
+    "-inf": CAUSAL,
+    "lowest number": CAUSAL.clamp(min=torch.finfo(torch.float32).min),
+    "for each of the batch": torch.stack([CAUSAL, torch.zeros_like(CAUSAL)])[:, None],
+}
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 def test_output_and_gradients_are_those_of_pytorch(mask):
     mask = None if mask is None else mask.double()
     for ours, theirs in zip(
@@ -53,8 +61,14 @@ def test_in_bf16_a_mask_of_fp32_is_no_overflow_and_changes_no_dtype(mask):
 
 @pytest.mark.parametrize(
     "dtype, keys, plain",
-    [(torch.bfloat16, 77, True), (torch.bfloat16, MOST_KEYS, True), (torch.bfloat16, MOST_KEYS + 1, False), (torch.float32, 77, False)],
+    [
+        (torch.bfloat16, 77, True),
+        (torch.bfloat16, MOST_KEYS, True),
+        (torch.bfloat16, MOST_KEYS + 1, False),
+        (torch.float16, 77, False),
+        (torch.float32, 77, False),
+    ],
 )
-def test_taken_in_16_bits_on_a_cpu_for_few_keys(dtype, keys, plain):
+def test_taken_in_bf16_on_a_cpu_for_few_keys(dtype, keys, plain):
     q, k, _ = q_k_v(dtype, keys)
     assert is_faster_plain(q, k) is plain
