@@ -11,16 +11,32 @@ import comfy.model_management
 import torch
 from torch import Tensor, nn
 
+from ..trainer.errors import ModelError
+
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # integer types that stand in for a float type dlpack does not know
 
 
 def without_dynamic_loading(model, clip) -> tuple:
-    """MODEL and CLIP whose weights stay where they are loaded. Newer hosts on NVIDIA stream them in at each use, out of a hook's reach."""
+    """MODEL and CLIP whose weights stay where they are loaded. Newer hosts on NVIDIA stream them in at each use, out of a hook's reach.
+
+    Those hosts then read them from disk once more. Raises `ModelError` for weights that do not come from a file.
+    """
     if _is_dynamic(model):
-        model = model.clone(disable_dynamic=True)
+        model = _loaded_at_once(model, "MODEL")
     if _is_dynamic(clip.patcher):
-        clip = clip.clone(disable_dynamic=True)
+        clip = _loaded_at_once(clip, "CLIP")
+        clip.cond_stage_model = clip.patcher.model  # the host leaves the old one there
     return model, clip
+
+
+def _loaded_at_once(streamed, name: str):
+    try:
+        return streamed.clone(disable_dynamic=True)
+    except RuntimeError as error:
+        raise ModelError(
+            f"ComfyUI streams the weights of this {name} in while it computes, and cannot load it otherwise ({error}). Connect one from "
+            "Load Checkpoint, or start ComfyUI with --disable-dynamic-vram."
+        ) from error
 
 
 def _is_dynamic(patcher) -> bool:
@@ -44,14 +60,15 @@ def unload(patcher) -> None:
 
 
 def room_beside(patchers: Sequence) -> int:
-    """Bytes on the first patcher's device that would be free if nothing but these were loaded there."""
+    """Bytes on the first patcher's device that would be free if nothing but these were loaded there, without what the host leaves free."""
     management, device = comfy.model_management, patchers[0].load_device
     free = management.get_free_memory(device)
     if management.is_device_cpu(device):
         return free  # the weights are there already
     alive = [loaded.model for loaded in management.current_loaded_models if loaded.device == device and loaded.model is not None]
     leaves = sum(patcher.loaded_size() for patcher in alive if patcher in patchers or patcher.offload_device != device)
-    return free + leaves - sum(patcher.model_size() for patcher in patchers if patcher.load_device == device)
+    taken = sum(patcher.model_size() for patcher in patchers if patcher.load_device == device)
+    return free + leaves - taken - management.extra_reserved_memory()
 
 
 @contextmanager
@@ -67,11 +84,18 @@ def trainable(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def _tell_host_of_training(undo: ExitStack) -> None:
-    """Newer hosts then take operations that have a gradient, in place of their fused ones."""
+    """What the host does for inference and a backward pass cannot take."""
     management = comfy.model_management
-    if hasattr(management, "in_training"):
-        undo.callback(setattr, management, "in_training", management.in_training)
-        management.in_training = True
+    _set(undo, management, "in_training", True)  # newer hosts: operations that have a gradient, in place of fused ones
+    _set(undo, management, "NUM_STREAMS", 0)  # weights that come from host memory: autograd holds them past their stream's turn
+    _set(undo, torch.backends.cuda.matmul, "allow_fp16_accumulation", False)  # --fast: a LoRA's gradients overflow
+
+
+def _set(undo: ExitStack, owner: object, name: str, value: object) -> None:
+    """Where this host, or this torch, has it."""
+    if hasattr(owner, name):
+        undo.callback(setattr, owner, name, getattr(owner, name))
+        setattr(owner, name, value)
 
 
 def _replace_all(slots: dict[str, Tensor | None], make, undo: ExitStack) -> None:

@@ -34,12 +34,19 @@ def family(model) -> Family:
     return chosen
 
 
+def compute_dtype(model) -> torch.dtype:
+    """What the host computes in with this MODEL, whatever its weights are kept in."""
+    return model.get_model_object("manual_cast_dtype") or model.model.get_dtype()
+
+
 def computing_in(model, dtype: torch.dtype):
-    """A MODEL that computes in fp32 where its weights have fewer bits: autocast, which does the rest, only ever goes down."""
-    if dtype != torch.float32 or model.model.get_dtype() == torch.float32:
-        return model
-    model = model.clone()
-    model.set_model_compute_dtype(torch.float32)
+    """A MODEL whose activations are fp32 but where autocast makes them `dtype`: it only ever goes down, and fp16 has not bf16's range."""
+    if dtype == torch.float32 and model.model.get_dtype() != torch.float32:
+        model = model.clone()
+        model.set_model_compute_dtype(torch.float32)
+    elif dtype == torch.bfloat16 and compute_dtype(model) == torch.float16:
+        model = model.clone()
+        model.add_object_patch("manual_cast_dtype", torch.float32)
     return model
 
 

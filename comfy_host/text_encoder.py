@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import comfy.model_management
 import torch
 from torch import Tensor, nn
 
@@ -27,19 +28,29 @@ class HostTextEncoder:
         return self.clip.cond_stage_model
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes, after it was loaded: where its token embedding is, which the host may leave behind when memory is short."""
+        return next(module.weight.device for module in self.module.modules() if isinstance(module, nn.Embedding))
+
+    @property
     def clip_skip(self) -> int | None:
         """What CLIP Set Last Layer asks for, as a positive number: 2 stops at the last but one layer."""
         return None if self.clip.layer_idx is None else -self.clip.layer_idx
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Sets what the host sets before it encodes, and lets gradients through its in-place additions."""
+        """Sets what the host sets before it encodes, and lets gradients through its in-place additions.
+
+        Embeddings stay on the device; the host would bring them to host memory, and a step would wait for them there and back.
+        """
         self.module.reset_clip_options()
         if self.clip.layer_idx is not None:
             self.module.set_clip_options({"layer": self.clip.layer_idx})
         norms = [m for m in self.module.modules() if isinstance(m, nn.LayerNorm)]
         # the host's layers write `x += attention(norm(x))`, over the input that the norm's backward needs
         handles = [norm.register_forward_pre_hook(_clone_input) for norm in norms] if self.trains else []
+        management = comfy.model_management
+        intermediate_device, management.intermediate_device = management.intermediate_device, lambda: self.device
         try:
             with for_text_encoder(self.module.modules()):
                 yield
@@ -47,6 +58,7 @@ class HostTextEncoder:
             for handle in handles:
                 handle.remove()
             self.module.reset_clip_options()
+            management.intermediate_device = intermediate_device
 
     @torch.no_grad()
     def remember(self, captions: Iterable[str], device: torch.device, on_caption: Callable[[int], None]) -> None:

@@ -31,7 +31,7 @@ from .folders import name_in_output
 from .layers import TargetLayer, key_map, target_layers
 from .lora_model import LoraModel
 from .memory import load_together, room_beside, trainable, unload, without_dynamic_loading
-from .network import HostNetwork, computing_in, family
+from .network import HostNetwork, compute_dtype, computing_in, family
 from .progress import Progress
 from .run_folder import RunFolder
 from .text_encoder import HostTextEncoder
@@ -61,13 +61,13 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
     _refuse_missing(clip, vae)
     job.recipe.refuse_stopping(job.lora.parts)
     refuse_missing_package(job.recipe)
-    precision = choose_precision(job.run.precision, model.model.get_dtype(), model.load_device)
+    precision = choose_precision(job.run.precision, compute_dtype(model), model.load_device)
     model, clip = without_dynamic_loading(computing_in(model, precision.dtype), clip)
     pictures, heldout = _encode(model, vae, job.dataset, progress)
     unload(vae.patcher)
     text_encoder = HostTextEncoder(clip, trains=job.lora.train_text_encoder)
     if not text_encoder.trains:
-        _remember_captions(text_encoder, [*pictures, *heldout], model.load_device, precision, progress)
+        _remember_captions(text_encoder, [*pictures, *heldout], model.load_device, progress)
         unload(clip.patcher)
     network = HostNetwork(model, text_encoder)
     layers = target_layers(model, clip, chosen, job.lora)
@@ -98,14 +98,12 @@ def _encode(model, vae, dataset: Dataset, progress: Progress) -> tuple[list[Late
     return latents[: len(dataset.pictures)], latents[len(dataset.pictures) :]
 
 
-def _remember_captions(
-    text_encoder: HostTextEncoder, pictures: list[LatentPicture], device: torch.device, precision: Precision, progress: Progress
-) -> None:
-    """Encodes the captions once, for a text encoder that does not train."""
+def _remember_captions(text_encoder: HostTextEncoder, pictures: list[LatentPicture], device: torch.device, progress: Progress) -> None:
+    """Encodes the captions once, for a text encoder that does not train, in what the host encodes a prompt in."""
     captions = dict.fromkeys(picture.caption for picture in pictures)
     progress.phase("encoding captions", len(captions))
     load_together([text_encoder.clip.patcher], 0)
-    with trainable([text_encoder.module]), text_encoder.ready(), precision.autocast():
+    with trainable([text_encoder.module]), text_encoder.ready():
         text_encoder.remember(captions, device, progress.tick)
 
 
@@ -188,7 +186,7 @@ class _Run:
 
     def _new_adapters(self, layers: Sequence[TargetLayer]) -> list[LoraAdapter]:
         generator = Generators.seeded(self.job.run.seed).init
-        devices = {"unet": self.model.load_device, "text_encoder": self.clip.patcher.load_device}
+        devices = {"unet": self.network.device, "text_encoder": self.network.text_encoder.device}
         return [
             new_adapter(layer.name, layer.part, layer.module, self.job.lora.dim, generator, devices[layer.part])
             for layer in layers

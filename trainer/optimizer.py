@@ -105,7 +105,7 @@ class RunOptimizer(ABC):
 
     def snapshot(self) -> Any:
         """Parameters and state, copied to host memory."""
-        return [_on_cpu(p.detach()) for p in self.parameters], _on_cpu(self.optimizer.state_dict())
+        return _on_cpu(([p.detach() for p in self.parameters], self.optimizer.state_dict()), {})
 
     @torch.no_grad()
     def restore(self, snapshot: Any) -> None:
@@ -128,12 +128,19 @@ def groups_of(parts: Mapping[str, Sequence[nn.Parameter]]) -> list[dict[str, Any
     return [{"params": list(parameters)} for parameters in parts.values()]
 
 
-def _on_cpu(value: Any) -> Any:
-    """A copy of nested dicts, lists and tensors that shares nothing, with the tensors in host memory."""
+def _on_cpu(value: Any, memory: dict[int, torch.UntypedStorage]) -> Any:
+    """A copy of nested dicts, lists and tensors that shares nothing, with the tensors in host memory.
+
+    Tensors that are views of one memory are so in the copy too: it is copied once, and not tensor by tensor.
+    """
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in memory:
+            memory[storage.data_ptr()] = storage.clone() if storage.device.type == "cpu" else storage.cpu()
+        copy = torch.empty(0, dtype=value.dtype)
+        return copy.set_(memory[storage.data_ptr()], value.storage_offset(), value.size(), value.stride())
     if isinstance(value, dict):
-        return {key: _on_cpu(inner) for key, inner in value.items()}
+        return {key: _on_cpu(inner, memory) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_on_cpu(inner) for inner in value)
+        return type(value)(_on_cpu(inner, memory) for inner in value)
     return value
