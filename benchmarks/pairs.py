@@ -32,7 +32,7 @@ class Pair:
     theirs: Settings
     adapts: str  # what ours trains, as run_floor names it
     precision: str  # in which ours computes; "auto" for what it chooses
-    gigabytes: tuple[int, int]  # that both trainers of SD 1.5 take on a CPU, and how many more with each picture of a batch
+    gigabytes: tuple[int, int]  # that both trainers of SD 1.5 take at most, and how many more with each picture of a batch
     models: tuple[str, ...] = MODELS
 
     def fits_twice(self, model: str, batch: int, memory: int) -> bool:

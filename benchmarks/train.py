@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, metavar="N", help=f"counted steps of each trainer; default: {ROUNDS}")
     parser.add_argument(
         "--outside-from", type=int, default=OUTSIDE_FROM, metavar="STEP",
-        help=f"first of the {STEPS_OUTSIDE} steps whose share outside of the network is counted; default: {OUTSIDE_FROM}",
+        help=f"first of the {STEPS_OUTSIDE} steps whose share outside of the network is counted, from 3 up; default: {OUTSIDE_FROM}",
     )
 
 
@@ -73,10 +73,10 @@ def _compared(
 ) -> dict[str, Any]:
     trainers.tell(pair, model, batch)
     rounds = options.rounds or ROUNDS[model]
-    together = started.device == "cuda" or pair.fits_twice(model, batch, psutil.virtual_memory().total)
+    together = pair.fits_twice(model, batch, _memory(started.device))
     take = in_turns if together else one_after_the_other
     taken = take([partial(kind, pair, model, batch) for kind in (started.ours, started.theirs)], rounds, WARM_UP)
-    mine, others = (_seconds(messages) for messages in taken)
+    mine, others = ([message["seconds"] for message in messages] for messages in zip(*_finite(*taken), strict=True))
     return {
         "name": pair.name,
         "title": pair.title,
@@ -94,11 +94,18 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
-def _seconds(messages: Sequence[Message]) -> list[float]:
-    for message in messages:
-        if "loss" in message and message["loss"] is None:
-            raise HostError("A step was not finite, so that the optimizer did nothing in it: its time is worth nothing.")
-    return [message["seconds"] for message in messages]
+def _memory(device: str) -> int:
+    """Bytes, of the whole machine or GPU."""
+    return torch.cuda.mem_get_info()[1] if device == "cuda" else psutil.virtual_memory().total
+
+
+def _finite(*messages_of: Sequence[Message]) -> list[tuple[Message, ...]]:
+    """The rounds in which every trainer's step was finite: in the others, which fp16 has now and then, an optimizer did nothing."""
+    rounds = list(zip(*messages_of, strict=True))
+    finite = [messages for messages in rounds if all(message.get("loss", 0) is not None for message in messages)]
+    if len(finite) < len(rounds) / 2:
+        raise HostError(f"In {len(rounds) - len(finite)} of {len(rounds)} rounds a step was not finite: their time is worth nothing.")
+    return finite
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -151,6 +158,8 @@ class _Floors:
     def _reached(self, name: str, precision: str | None) -> float:
         if name not in self.reached:
             self.reached[name] = matmul_rate(precision, self.device) if precision else bandwidth(self.device)
+            if self.device == "cuda":
+                torch.cuda.empty_cache()  # the trainers that are measured next need the memory
         return self.reached[name]
 
     def _counted(self, model: str) -> dict:
@@ -174,8 +183,9 @@ def _outside(started: trainers.Trainers, batch: int, first: int) -> dict[str, An
     """Where the steps of ours go that are not the network's forward and backward pass, at the default settings."""
     say(f"outside of the network: demo, batch {batch}")
     uncounted = max(WARM_UP, first - 2)  # beside the step that a trainer does before its first turn
-    messages = in_turns([partial(started.ours_by_default, DEMO, batch, watch="parts")], STEPS_OUTSIDE, uncounted)[0]
-    seconds = _seconds(messages)
+    taken = in_turns([partial(started.ours_by_default, DEMO, batch, watch="parts")], STEPS_OUTSIDE, uncounted)
+    messages = [message for (message,) in _finite(*taken)]
+    seconds = [message["seconds"] for message in messages]
     names = sorted({name for message in messages for name in message["parts"]} - {NETWORK})
     shares = {name: [message["parts"].get(name, 0) / taken for message, taken in zip(messages, seconds, strict=True)] for name in names}
     outside = [1 - message["parts"][NETWORK] / taken for message, taken in zip(messages, seconds, strict=True)]
