@@ -98,7 +98,7 @@ class _LeanLayer:
             is_cast = saved.data_ptr() != weight.data_ptr()
             return _Cast(saved.dtype, saved.device, saved.size(), saved.stride()) if is_cast else saved
         if is_convolution and saved.shape == input_shape:
-            return _Shape(saved.size(), saved.dtype, saved.device)
+            return _Shape(saved.size(), saved.stride(), saved.dtype, saved.device)
         return saved
 
     def _give_back(self, kept: "Tensor | _Cast | _Shape") -> Tensor:
@@ -106,7 +106,8 @@ class _LeanLayer:
             on_device = self.weight.detach().to(kept.device)
             return self.scratch.cast(on_device, kept.dtype).as_strided(kept.size, kept.stride)
         if isinstance(kept, _Shape):
-            return torch.empty((), dtype=kept.dtype, device=kept.device).expand(kept.size)
+            # memory that nobody touches; of an expanded number, PyTorch would make a contiguous tensor
+            return torch.empty_strided(kept.size, kept.stride, dtype=kept.dtype, device=kept.device)
         return kept
 
 
@@ -123,5 +124,6 @@ class _Shape(NamedTuple):
     """An input of which only the shape is needed."""
 
     size: torch.Size
+    stride: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device

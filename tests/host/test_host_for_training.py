@@ -1,0 +1,46 @@
+"""While it trains, the host does nothing that a backward pass cannot take; afterwards it is as it was."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from demo.stage import stage_checkpoint
+from devhost.base import prepare_base
+from devhost.layout import Host
+
+
+@pytest.fixture(scope="module")
+def check(tmp_path_factory):
+    """What host_for_training.py found, in ComfyUI's own Python."""
+    host, base = Host.from_environment(), prepare_base(tmp_path_factory.mktemp("host"))
+    stage_checkpoint(base)
+    command = [str(host.python), str(Path(__file__).with_name("host_for_training.py")), str(host.comfyui), str(base)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_no_offload_streams_no_fp16_sums_and_embeddings_stay_where_they_are(check):
+    settings = check["settings"]
+    assert settings["before"] == [2, True, "meta"]
+    assert settings["inside"] == [0, False, "cpu"]
+    assert settings["after"] == settings["before"]
+
+
+def test_activations_are_fp32_where_autocast_does_not_make_them_the_runs_dtype(check):
+    """fp16 has not the range of bf16: gradients between the blocks would be lost. fp16 itself has its loss scale."""
+    found = check["activations"]
+    assert found["torch.float16"] == "torch.float16"
+    assert found["torch.bfloat16"] == found["torch.float32"] == "torch.float32"
+    assert found["afterwards"] == "torch.float16"
+
+
+def test_what_a_newer_host_streams_in_is_loaded_at_once(check):
+    found = check["streamed"]
+    assert found["model"] == found["clip's patcher"] == found["clip's module"] == "loaded"
+
+
+def test_what_it_cannot_load_at_once_is_refused_with_what_to_do(check):
+    assert "--disable-dynamic-vram" in check["streamed"]["error"]
