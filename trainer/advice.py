@@ -65,7 +65,7 @@ class Advice:
 def of_finished_run(skipped_steps: int, heldout: Sequence[HeldoutLoss]) -> Iterator[str]:
     """What only the report says, because it takes the whole run. `heldout` begins with the untouched model, or is empty."""
     if skipped_steps:
-        yield f"{skipped_steps} steps gave numbers that were not finite; they were left out and changed nothing"
+        yield f"{skipped_steps} steps gave numbers that were not finite; they were left out and changed nothing; in fp16 a few are usual"
     best = best_of(heldout)
     if best and heldout[0].loss is not None and best.loss >= heldout[0].loss:
         yield (

@@ -112,6 +112,25 @@ def assert_same(one, other):
         assert one == other
 
 
+def memories(value):
+    """Where the tensors in a snapshot lie, as (address, bytes)."""
+    if isinstance(value, torch.Tensor):
+        return {(value.untyped_storage().data_ptr(), value.untyped_storage().nbytes())}
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return set().union(*map(memories, inside))
+
+
+def test_a_snapshot_copies_flat_memory_once_and_shares_none_of_it():
+    """However many layers: a copy of each of their tensors would be a wait for the device each. p, m, v and s of two parts."""
+    layers = 20
+    parts = {part: [nn.Parameter(torch.randn(8, 8)) for _ in range(layers)] for part in ("unet", "text_encoder")}
+    optimizer = build_optimizer(OptimizerConfig(), parts, STEPS)
+    copied, live = memories(optimizer.snapshot()), memories([optimizer.parameters, optimizer.optimizer.state_dict()])
+    assert len(copied) == len(live) == 4 * 2
+    assert sum(size for _, size in copied) == 4 * 2 * layers * 64 * 4
+    assert not copied & live
+
+
 @pytest.mark.parametrize("choice", NAMED)
 def test_a_snapshot_gives_the_run_back_bit_for_bit(choice):
     """Also a second time, after the state was used."""
