@@ -168,8 +168,8 @@ class _Floors:
         return self._counts[model]
 
     def _precision(self, choice: str) -> str:
-        loaded = torch.float16 if self.device == "cuda" else torch.float32  # as the host loads an fp16 checkpoint
-        return str(choose_precision(choice, loaded, torch.device(self.device)))
+        inference = torch.float16 if self.device == "cuda" else torch.float32  # the host's, of an fp16 checkpoint
+        return str(choose_precision(choice, inference, torch.device(self.device)))
 
 
 def _size(precision: str) -> int:

@@ -22,21 +22,21 @@ def without_dynamic_loading(model, clip) -> tuple:
     Those hosts then read them from disk once more. Raises `ModelError` for weights that do not come from a file.
     """
     if _is_dynamic(model):
-        model = _loaded_at_once(model, "MODEL")
+        _refuse_without_file(model, "MODEL")
+        model = model.clone(disable_dynamic=True)
     if _is_dynamic(clip.patcher):
-        clip = _loaded_at_once(clip, "CLIP")
+        _refuse_without_file(clip.patcher, "CLIP")
+        clip = clip.clone(disable_dynamic=True)
         clip.cond_stage_model = clip.patcher.model  # the host leaves the old one there
     return model, clip
 
 
-def _loaded_at_once(streamed, name: str):
-    try:
-        return streamed.clone(disable_dynamic=True)
-    except RuntimeError as error:
+def _refuse_without_file(patcher, name: str) -> None:
+    if patcher.cached_patcher_init is None:  # how the host would load it anew
         raise ModelError(
-            f"ComfyUI streams the weights of this {name} in while it computes, and cannot load it otherwise ({error}). Connect one from "
-            "Load Checkpoint, or start ComfyUI with --disable-dynamic-vram."
-        ) from error
+            f"ComfyUI streams the weights of this {name} in while it computes, and what made it did not say how to load it otherwise. "
+            f"Connect a {name} from Load Checkpoint, or start ComfyUI with --disable-dynamic-vram."
+        )
 
 
 def _is_dynamic(patcher) -> bool:

@@ -53,17 +53,18 @@ class Precision:
         return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
 
 
-def choose_precision(choice: str, weights: torch.dtype, device: torch.device) -> Precision:
-    """`choice` as a person sets it; "auto" follows 16-bit weights on a GPU, and else takes bf16 where the device is fast at it.
+def choose_precision(choice: str, inference: torch.dtype, device: torch.device) -> Precision:
+    """`choice` as a person sets it; "auto" follows 16-bit inference on a GPU, and else takes bf16 where the device is fast at it.
 
+    inference: what the model's host computes in when it makes pictures, whatever the weights are kept in.
     Raises `SettingError` for fp16 on a CPU.
     """
     if choice == "fp16" and device.type == "cpu":
         raise SettingError("precision: expected auto, bf16 or fp32 on a CPU, got fp16, which CPUs only emulate: a step takes minutes.")
     if choice != "auto":
         return Precision(DTYPES[choice], device)
-    if device.type == "cuda" and weights in (torch.float16, torch.bfloat16):
-        return Precision(weights, device)
+    if device.type == "cuda" and inference in (torch.float16, torch.bfloat16):
+        return Precision(inference, device)
     return Precision(torch.bfloat16 if _is_fast_at_bf16(device) else torch.float32, device)
 
 

@@ -1,5 +1,8 @@
 """What the tests of the nodes share."""
 
+import json
+import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +10,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo.stage import stage_checkpoint
+from devhost.base import prepare_base
+from devhost.layout import Host
 from tests.host import graph, results
 
 STEPS = 6
 DTYPES = ("fp32", "bf16", "fp16")
+
+
+@pytest.fixture(scope="module")
+def found_by(tmp_path_factory) -> Callable[[str], dict]:
+    """The JSON object that a script of this folder prints, in ComfyUI's own Python: nothing of ComfyUI is importable here."""
+
+    def found(script: str) -> dict:
+        host, base = Host.from_environment(), prepare_base(tmp_path_factory.mktemp(Path(script).stem))
+        stage_checkpoint(base)
+        command = [str(host.python), str(Path(__file__).with_name(script)), str(host.comfyui), str(base)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return found
 
 
 @pytest.fixture

@@ -61,15 +61,13 @@ class Streamed:
     """Stands for a MODEL or CLIP of ComfyUI 0.33, which only NVIDIA's GPUs make it stream in. Its CLIP's clone keeps the old module."""
 
     def __init__(self, model="streamed", from_file=True):
-        self.model, self.from_file = model, from_file
+        self.model, self.cached_patcher_init = model, ("a loader", "its arguments") if from_file else None
         self.cond_stage_model, self.patcher = model, self
 
     def is_dynamic(self):
         return self.model == "streamed"
 
     def clone(self, disable_dynamic):
-        if not self.from_file:
-            raise RuntimeError("cached_patcher_init is not initialized.")
         return SimpleNamespace(patcher=SimpleNamespace(model="loaded"), cond_stage_model=self.cond_stage_model, model="loaded")
 
 

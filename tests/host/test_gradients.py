@@ -1,27 +1,13 @@
 """Training gets the gradients of the model that ComfyUI itself computes: hooks, restored tensors and cloned inputs change nothing."""
 
-import json
-import subprocess
-from pathlib import Path
-
 import pytest
-
-from demo.stage import stage_checkpoint
-from devhost.base import prepare_base
-from devhost.layout import Host
 
 ATTENTIONS = 20  # 12 of the text encoder, which sees all captions at once, and 8 of the UNet
 
 
 @pytest.fixture(scope="module")
-def check(tmp_path_factory):
-    """What gradient_check.py found, in ComfyUI's own Python: nothing of ComfyUI is importable here."""
-    host, base = Host.from_environment(), prepare_base(tmp_path_factory.mktemp("gradients"))
-    stage_checkpoint(base)
-    command = [str(host.python), str(Path(__file__).with_name("gradient_check.py")), str(host.comfyui), str(base)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def check(found_by):
+    return found_by("gradient_check.py")
 
 
 def test_hooks_compute_what_the_patched_model_computes(check):

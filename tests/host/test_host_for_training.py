@@ -1,25 +1,11 @@
 """While it trains, the host does nothing that a backward pass cannot take; afterwards it is as it was."""
 
-import json
-import subprocess
-from pathlib import Path
-
 import pytest
-
-from demo.stage import stage_checkpoint
-from devhost.base import prepare_base
-from devhost.layout import Host
 
 
 @pytest.fixture(scope="module")
-def check(tmp_path_factory):
-    """What host_for_training.py found, in ComfyUI's own Python."""
-    host, base = Host.from_environment(), prepare_base(tmp_path_factory.mktemp("host"))
-    stage_checkpoint(base)
-    command = [str(host.python), str(Path(__file__).with_name("host_for_training.py")), str(host.comfyui), str(base)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def check(found_by):
+    return found_by("host_for_training.py")
 
 
 def test_no_offload_streams_no_fp16_sums_and_embeddings_stay_where_they_are(check):
