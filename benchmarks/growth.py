@@ -24,7 +24,7 @@ from devhost.console import say
 
 from ..trainer.adapter import LoraAdapter, attached
 from ..trainer.dadapt import DAdaptAdam, reference_optimizer
-from ..trainer.frozen_layers import lean_backward
+from ..trainer.frozen_layers import lean_and_quick
 from ..trainer.latents import LatentPicture
 from ..trainer.loop import train
 from ..trainer.metrics import StepRecord
@@ -135,7 +135,7 @@ class Bench:
 
         run = RunConfig(duration=WARM_UP + steps, batch_size=point.batch)
         network, pictures = self.network(point.depth), self.latents(point.pictures, point.side)
-        with lean_backward([*network.unet.modules(), *network.text_encoder.modules()]), attached(adapters):
+        with lean_and_quick([*network.unet.modules(), *network.text_encoder.modules()]), attached(adapters):
             train(network, pictures, adapters, RECIPE_OF_RUNS, run, self.precision, hear)
         return [end - start for start, end in pairwise(ends[WARM_UP - 1 :])]
 

@@ -13,7 +13,7 @@ from ..trainer.algorithms import refuse_missing_package
 from ..trainer.checkpointing import checkpointed
 from ..trainer.dataset import Dataset
 from ..trainer.errors import ModelError
-from ..trainer.frozen_layers import lean_backward
+from ..trainer.frozen_layers import lean_and_quick
 from ..trainer.latents import LatentPicture
 from ..trainer.loop import total_steps, train
 from ..trainer.lora_file import lora_tensors
@@ -75,7 +75,7 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
     checkpointing = memory.wants_checkpointing(job.run.checkpointing, room_beside(network.patchers))
     progress.phase("loading the model")
     load_together(network.patchers, memory.bytes(checkpointing))
-    with trainable(network.modules), network.ready(), lean_backward(network.layers()):
+    with trainable(network.modules), network.ready(), lean_and_quick(network.layers()):
         run = _Run(job, chosen, network, precision, pictures, heldout, layers, checkpointing, progress)
         with attached(run.adapters), checkpointed(network.blocks(chosen) if checkpointing else []), run.kept_on_disk():
             return run.go()

@@ -1,9 +1,9 @@
-"""What the backward pass of a frozen layer keeps: as little as the gradient of its input needs.
+"""How a frozen layer is computed: what its backward pass keeps is as little as the gradient of its input needs.
 
 PyTorch keeps the weight as it was used. Where autocast or the host casts it for that, or moves it to the device, a copy of each weight of
 the network would be there at once; here that is done again in the backward pass, each time into the same scratch memory. New memory for
 each cast costs a CPU several times as much as the cast. Of a convolution, PyTorch keeps the input as well, which only the weight's
-gradient would need.
+gradient would need. Where a convolution is quicker in another way (convolution.py), it takes that.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from .convolution import quick_convolution
 from .targets import is_adaptable
 from .wrapping import Forward, forwards_wrapped
 
 CASTABLE = (torch.float32, torch.float16, torch.bfloat16)  # fp8 weights may have a scale beside them
 
 
-def lean_backward(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
-    """The frozen linear layers and convolutions among `modules` keep as little as they can inside the `with`. Gradients are the same."""
+def lean_and_quick(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
+    """The frozen linear layers and convolutions among `modules` keep as little as they can inside the `with`, and are quick on a CPU."""
     scratch = _Scratch()
     plain = [module for module in modules if is_adaptable(module) and _weight_is_plain(module)]
     return forwards_wrapped(plain, lambda module, forward: _LeanLayer(module, forward, scratch))
@@ -63,7 +64,8 @@ class _LeanLayer:
     """One layer's forward pass."""
 
     def __init__(self, module: nn.Module, forward: Forward, scratch: _Scratch) -> None:
-        self.module, self.forward, self.scratch, self.weight = module, forward, scratch, module.weight
+        self.module, self.scratch, self.weight = module, scratch, module.weight
+        self.forward = quick_convolution(module, forward) if isinstance(module, nn.Conv2d) else forward
 
     def __call__(self, x: Tensor, *others: Any, **named: Any) -> Tensor:
         if isinstance(self.module, nn.Conv2d) and x.shape == self.weight.shape:
@@ -94,7 +96,8 @@ class _LeanLayer:
 
     def _keep(self, input_shape: torch.Size, saved: Tensor) -> "Tensor | _Cast | _Shape":
         weight, is_convolution = self.weight, isinstance(self.module, nn.Conv2d)
-        if saved.shape == weight.shape or (not is_convolution and saved.shape == weight.shape[::-1]):
+        matrix = weight.flatten(1).shape  # as which a convolution's may be kept
+        if saved.shape in (weight.shape, matrix) or (not is_convolution and saved.shape == matrix[::-1]):
             is_cast = saved.data_ptr() != weight.data_ptr()
             return _Cast(saved.dtype, saved.device, saved.size(), saved.stride()) if is_cast else saved
         if is_convolution and saved.shape == input_shape:

@@ -65,7 +65,7 @@ def gradients(model, clip, adapters, lean=True, checkpoint=False, precision=torc
     with ExitStack() as training:
         training.enter_context(memory.trainable(host.modules))
         training.enter_context(host.ready())
-        training.enter_context(frozen_layers.lean_backward(host.layers() if lean else []))
+        training.enter_context(frozen_layers.lean_and_quick(host.layers() if lean else []))
         training.enter_context(adapter.attached(adapters))
         training.enter_context(checkpointing.checkpointed(host.blocks(network.family(model)) if checkpoint else []))
         latents, noise, timesteps = inputs()

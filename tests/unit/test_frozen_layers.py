@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer import frozen_layers
-from comfyui_dadapt_lora.trainer.frozen_layers import lean_backward
+from comfyui_dadapt_lora.trainer import convolution, frozen_layers
+from comfyui_dadapt_lora.trainer.frozen_layers import lean_and_quick
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -35,7 +35,7 @@ def input_gradient(layer: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_are_the_same_bit_for_bit(name, dtype):
     layer, x = frozen(name)
-    with lean_backward([layer]):
+    with lean_and_quick([layer]):
         lean = input_gradient(layer, x, dtype)
     assert torch.equal(lean, input_gradient(layer, x, dtype))
 
@@ -68,15 +68,27 @@ def test_of_many_layers_one_cast_weight_is_there_and_no_convolutions_input(name,
     layers, x = [frozen(name)[0] for _ in range(3)], frozen(name)[1].bfloat16()
     one_weight = layers[0].weight.numel() * 2
     assert kept(layers, x, monkeypatch) >= 3 * one_weight
-    with lean_backward(layers):
+    with lean_and_quick(layers):
         assert kept(layers, x, monkeypatch) == one_weight
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
+def test_convolutions_are_products_where_that_is_faster(dtype, tolerance, monkeypatch):
+    """The second one's weight, the smaller, is in the scratch memory when the first one's backward pass comes."""
+    layers, x = nn.Sequential(frozen("convolution")[0], nn.Conv2d(8, 5, 3).requires_grad_(False)), frozen("convolution")[1]
+    exact = input_gradient(layers, x, torch.float32)
+    monkeypatch.setattr(convolution, "LARGE_WEIGHT", 0)
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: pytest.fail("computed as a convolution"))
+    with lean_and_quick(layers):
+        as_products = input_gradient(layers, x, dtype)
+    torch.testing.assert_close(as_products, exact, rtol=0, atol=tolerance * exact.abs().max().item())
 
 
 def test_layers_of_different_sizes_one_after_the_other():
     """The larger weight needs new scratch memory, after the smaller one was used in the forward pass and before it is in the backward."""
     torch.manual_seed(0)
     network, x = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 30), nn.Linear(30, 5)).requires_grad_(False), torch.randn(3, 4)
-    with lean_backward(network):
+    with lean_and_quick(network):
         lean = input_gradient(network, x, torch.bfloat16)
     assert torch.equal(lean, input_gradient(network, x, torch.bfloat16))
 
@@ -98,7 +110,7 @@ def test_a_weight_that_is_not_simply_cast_is_left_alone(change):
     else:
         layer = Scaled(24, 16).requires_grad_(False)
         layer.weight.data = layer.weight.data.to(torch.float8_e4m3fn)
-    with lean_backward([layer]):
+    with lean_and_quick([layer]):
         assert "forward" not in vars(layer)
         lean = input_gradient(layer, x, torch.float32)
     assert torch.equal(lean, input_gradient(layer, x, torch.float32))
@@ -118,7 +130,7 @@ def test_a_layer_is_as_it_was_after_an_error_inside_it(error):
         raise error
 
     layer.forward = raises
-    with pytest.raises(error), torch.autocast("cpu", dtype=torch.bfloat16), lean_backward([layer]):
+    with pytest.raises(error), torch.autocast("cpu", dtype=torch.bfloat16), lean_and_quick([layer]):
         layer(x)
     assert layer.weight is weight and layer.forward is raises
     assert torch._C._autograd._top_saved_tensors_default_hooks(True) is None  # there is no public question for it
@@ -128,7 +140,7 @@ def test_weights_of_fp16_computed_in_bf16_give_the_same_gradients_bit_for_bit():
     """On a CPU these are cast by way of fp32, which is exact."""
     layer, x = frozen("linear")
     layer.half()
-    with lean_backward([layer]):
+    with lean_and_quick([layer]):
         lean = input_gradient(layer, x, torch.bfloat16)
     assert torch.equal(lean, input_gradient(layer, x, torch.bfloat16))
 
@@ -154,7 +166,7 @@ def test_layers_that_cast_by_themselves_find_their_weights_cast(dtype):
     layers, x = nn.Sequential(CastsByItself(), CastsByItself(16, 40), CastsByItself(40, 5)), torch.randn(3, 24)
     plain = input_gradient(layers, x, dtype)
     assert all(layer.was_cast for layer in layers)
-    with lean_backward(layers):
+    with lean_and_quick(layers):
         lean = input_gradient(layers, x, dtype)
     assert not any(layer.was_cast for layer in layers)
     assert all(layer.weight.dtype == torch.float16 for layer in layers)
@@ -167,5 +179,5 @@ def test_of_layers_that_cast_by_themselves_no_copy_is_kept(weights, copies, monk
     layers, x = [CastsByItself(dtype=weights) for _ in range(3)], torch.randn(3, 24)
     one_weight = layers[0].weight.numel() * 2
     assert kept(layers, x, monkeypatch) >= 3 * one_weight
-    with lean_backward(layers):
+    with lean_and_quick(layers):
         assert kept(layers, x, monkeypatch) == copies * one_weight
