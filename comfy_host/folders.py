@@ -11,7 +11,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..trainer.dataset import list_pictures
+from ..trainer.dataset import has_pictures
 from ..trainer.errors import DatasetError, SettingError
 
 REGISTERED = "dadapt_datasets"  # key in extra_model_paths.yaml
@@ -63,6 +63,11 @@ def new_run_folder(name: str) -> Path:
             path.mkdir(parents=True)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise SettingError(
+                f"ComfyUI's output folder cannot be written to: {error}. Allow it or make room, or start ComfyUI with another "
+                "--output-directory."
+            ) from error
         return path
     raise SettingError(f"There are 9,999 runs of '{name}' in {LORA_SUBFOLDER}/dadapt_runs. Delete some.")
 
@@ -106,6 +111,6 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _has_pictures(folder: Path) -> bool:
     try:
-        return bool(list_pictures(folder)[0])
+        return has_pictures(folder)
     except OSError:  # holds a folder that is not ours to read, as lost+found
         return False

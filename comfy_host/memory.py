@@ -72,6 +72,19 @@ def room_beside(patchers: Sequence) -> int:
 
 
 @contextmanager
+def out_of_memory_explained() -> Iterator[None]:
+    """Says what to change here; the host's own advice is for making pictures."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise torch.cuda.OutOfMemoryError(
+            "Training did not fit into the GPU's memory. Set checkpointing to 'on' at Train; if it is on, lower the batch_size there, the "
+            "resolution at Load Dataset or dim at LoRA Config, or switch train_text_encoder off. What was trained until then is in the "
+            f"run's folder. ({error})"
+        ) from error
+
+
+@contextmanager
 def trainable(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Autograd works through the modules inside the block. Load them before: each load replaces their parameters."""
     with ExitStack() as undo, torch.inference_mode(False), torch.enable_grad():
@@ -119,6 +132,6 @@ def _as_normal(original: Tensor) -> Tensor:
     for bits in (original.dtype, _BITS.get(original.element_size(), original.dtype)):
         try:
             return torch.from_dlpack(original.view(bits)).view(original.dtype)
-        except (BufferError, RuntimeError, TypeError):
+        except (BufferError, RuntimeError, TypeError, ValueError):
             continue
     return original.clone()

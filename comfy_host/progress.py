@@ -6,7 +6,11 @@ import comfy.model_management
 import comfy.utils
 from server import PromptServer
 
-from ..trainer.metrics import Notice, StepRecord
+from ..trainer.metrics import HeldoutLoss, Notice, StepRecord
+
+CONSOLE_LINES = 10  # of a run's steps
+
+_log = logging.getLogger(__name__)
 
 
 class Progress:
@@ -16,13 +20,14 @@ class Progress:
         self.node_id = node_id
         self._bar: comfy.utils.ProgressBar | None = None
         self._text, self._total = "", 0
-        self._notice = ""
+        self._heldout = self._found = self._notice = ""
 
     def phase(self, text: str, total: int = 0) -> None:
         """Begins a phase with a bar of `total` ticks, or without a bar."""
         stop_if_asked()
         self._bar = comfy.utils.ProgressBar(total, node_id=self.node_id) if total else None
         self._text, self._total = text, total
+        _log.info("%s%s", text, f" ({total})" if total else "")
         self._say(text)
 
     def tick(self, done: int) -> None:
@@ -54,31 +59,47 @@ class Progress:
         loss = "not finite" if record.loss_average is None else f"{record.loss_average:.4f}"
         where = f"step {record.step}/{steps}, epoch {record.epoch}"
         lines = [where, f"loss {loss}", f"d·lr {rates_text}", f"{_duration(seconds_left)} left"]
-        self._show("\n".join(lines) + self._notice)
+        if record.step * CONSOLE_LINES % steps < CONSOLE_LINES:
+            _log.info(", ".join(lines))
+        show("\n".join(lines) + self._heldout + self._found + self._notice, self.node_id)
 
     def measuring(self, step: int) -> None:
-        """The held-out pictures are measured: a pause between two steps."""
+        """The held-out pictures are measured: a pause between two steps. Raises the host's interrupt when somebody pressed cancel."""
         stop_if_asked()
         self._say("measuring the held-out loss" + (f" after step {step}" if step else ""))
 
+    def measured(self, measured: HeldoutLoss, best: HeldoutLoss | None) -> None:
+        """On the node from the next step on. `best` is the lowest of a trained LoRA so far."""
+        loss = "not finite" if measured.loss is None else f"{measured.loss:.4f}"
+        self._heldout = f"\nheld-out loss {loss}" + (f", best {best.loss:.4f} at step {best.step}" if best else "")
+
     def notice(self, notice: Notice) -> None:
-        """Something that must not wait for the report: on the node from the next step on, on the console, and for the page."""
-        self._notice = f"\n{notice.text}"
-        logging.getLogger(__name__).warning("Step %s: %s", notice.step, notice.text)
+        """Something that must not wait for the report: on the node from the next step on, on the console, and for the page.
+
+        What was found before the first step stays there; of what comes later, the last is shown.
+        """
+        if notice.step:
+            self._notice = f"\n{notice.text}"
+        else:
+            self._found += f"\n{notice.text}"
+        _log.warning("%s%s", f"Step {notice.step}: " if notice.step else "", notice.text)
         _send("dadapt_lora.notice", {"node": self.node_id, "step": notice.step, "text": notice.text})
 
     def finished(self, text: str) -> None:
-        """The last text on the node."""
-        self._show(text)
+        """The last text on the node, also on the console."""
+        _log.info(text)
+        show(text, self.node_id)
 
     def _say(self, text: str) -> None:
         _send("dadapt_lora.phase", {"node": self.node_id, "text": text})
-        self._show(text)
+        show(text, self.node_id)
 
-    def _show(self, text: str) -> None:
-        server = PromptServer.instance
-        if self.node_id is not None and hasattr(server, "send_progress_text"):
-            server.send_progress_text(text, self.node_id, server.client_id)
+
+def show(text: str, node_id: str | None) -> None:
+    """Text on a node of the page that queued it."""
+    server = PromptServer.instance
+    if node_id is not None and hasattr(server, "send_progress_text"):
+        server.send_progress_text(text, node_id, server.client_id)
 
 
 def stop_if_asked() -> None:

@@ -1,47 +1,74 @@
-"""What a run leaves on disk, whether it finished, was stopped or failed."""
+"""What a run leaves on disk, whether it finished, was stopped, failed, or died with the machine."""
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..trainer.lora_file import cast, write_lora
 from ..trainer.metrics import HeldoutLoss, StepRecord, append_records
 from ..trainer.tensorboard import EventFiles
-from .folders import new_run_folder
+from .folders import name_in_output, new_run_folder
 from .lora_model import LoraModel
 
 
 class RunFolder:
-    """output/loras/dadapt_runs/NAME_0001: steps.jsonl while it runs; lora.safetensors and report.json when it ends.
+    """output/loras/dadapt_runs/NAME_0001: steps.jsonl and LoRAs while it runs; lora.safetensors and report.json when it ends.
 
-    Where TensorBoard is installed, also tensorboard/ with what its users know.
+    Where TensorBoard is installed, also tensorboard/ with what its users know. A disk that gets full or goes away does not end the run:
+    `problem` says what could not be written.
     """
 
     def __init__(self, name: str) -> None:
         self.path: Path = new_run_folder(name)
         self.records: list[StepRecord] = []
+        self.problem: str | None = None
         self._events = EventFiles(self.path / "tensorboard")
 
+    @property
+    def name(self) -> str:
+        """Below the output folder."""
+        return name_in_output(self.path)
+
     def record(self, record: StepRecord) -> None:
-        append_records(self.path / "steps.jsonl", [record])
-        self._events.record(record)
         self.records.append(record)
+        with self._writing("steps.jsonl"):
+            append_records(self.path / "steps.jsonl", [record])
+            self._events.record(record)
 
     def measured(self, heldout: HeldoutLoss) -> None:
-        self._events.measured(heldout)
+        with self._writing("tensorboard"):
+            self._events.measured(heldout)
 
     def keep(self, lora: LoraModel, name: str) -> None:
-        """A LoRA beside the one that the run ends with, as NAME.safetensors."""
-        write_lora(self.path / f"{name}.safetensors", cast(lora, "fp32"), lora.metadata)
+        """A LoRA as NAME.safetensors, fp32 because nobody has chosen yet."""
+        with self._writing(f"{name}.safetensors"):
+            write_lora(self.path / f"{name}.safetensors", cast(lora, "fp32"), lora.metadata)
 
-    def save(self, lora: LoraModel, report: dict) -> None:
-        """The LoRA as it is now, fp32 because nobody has chosen yet, and what is known of the run."""
-        write_lora(self.path / "lora.safetensors", cast(lora, "fp32"), lora.metadata)
-        self._events.close()
-        (self.path / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
+    def drop(self, name: str) -> None:
+        with self._writing(f"{name}.safetensors"):
+            (self.path / f"{name}.safetensors").unlink(missing_ok=True)
 
-    def discard_if_empty(self) -> None:
-        """A run that ended before its first step leaves nothing."""
-        if not self.records:
+    def end(self, report: dict) -> None:
+        """What is known of the run."""
+        with self._writing("report.json"):
             self._events.close()
-            shutil.rmtree(self.path)
+            (self.path / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
+
+    @contextmanager
+    def gone_if_empty(self) -> Iterator[None]:
+        """A run that ends before its first step leaves nothing."""
+        try:
+            yield
+        finally:
+            if not self.records:
+                self._events.close()
+                shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self, file: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.problem = f"{file} could not be written to {self.name}: {error.strerror or error}. Make room there, and save the LoRA"

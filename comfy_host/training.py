@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+import comfy.model_management
 import torch
 
 from ..trainer import advice
@@ -14,12 +15,23 @@ from ..trainer.checkpointing import checkpointed
 from ..trainer.dataset import Dataset
 from ..trainer.errors import ModelError
 from ..trainer.frozen_layers import lean_and_quick
-from ..trainer.latents import LatentPicture
+from ..trainer.heldout import best_of
+from ..trainer.latents import LatentPicture, batches_per_epoch
 from ..trainer.loop import total_steps, train
 from ..trainer.lora_file import lora_tensors
 from ..trainer.memory import StepMemory
 from ..trainer.metadata import training_metadata
-from ..trainer.metrics import BestSoFar, Event, HeldoutLoss, KeptLora, Measuring, Notice, SavedOnTheWay, StepRecord
+from ..trainer.metrics import (
+    BestSoFar,
+    Event,
+    HeldoutLoss,
+    KeptLora,
+    Measuring,
+    Notice,
+    SafetyCopy,
+    SavedOnTheWay,
+    StepRecord,
+)
 from ..trainer.objective import LossGrid
 from ..trainer.precision import Precision, choose_precision
 from ..trainer.presets import PRESETS
@@ -27,10 +39,9 @@ from ..trainer.recipe import LoraConfig, OptimizerConfig, RunConfig
 from ..trainer.report import Report
 from ..trainer.seeds import Generators
 from ..trainer.targets import Family
-from .folders import name_in_output
 from .layers import TargetLayer, key_map, target_layers
 from .lora_model import LoraModel
-from .memory import load_together, room_beside, trainable, unload, without_dynamic_loading
+from .memory import load_together, out_of_memory_explained, room_beside, trainable, unload, without_dynamic_loading
 from .network import HostNetwork, compute_dtype, computing_in, family
 from .progress import Progress
 from .run_folder import RunFolder
@@ -38,6 +49,7 @@ from .text_encoder import HostTextEncoder
 from .upstream import found_upstream
 from .vae import count_new, encode_pictures
 
+FULL = 0.9  # share of batch_size, below which the report says so
 HELDOUT_SEED = 0  # one grid for all runs, so that their held-out losses can be compared
 
 
@@ -52,11 +64,37 @@ class Job:
     base_model: str  # name of the checkpoint, for the LoRA's metadata
 
 
+@dataclass(frozen=True)
+class Training:
+    """What is trained on what, and how. The network is loaded."""
+
+    family: Family
+    network: HostNetwork
+    layers: list[TargetLayer]
+    pictures: list[LatentPicture]
+    heldout: list[LatentPicture]
+    precision: Precision
+    checkpointing: bool
+
+
 def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraModel, Report]:
     """Trains a LoRA on host MODEL and CLIP, which are left as they were found, also after an error or a cancel.
 
     What was trained until an error or a cancel is in the run's folder.
     """
+    folder = RunFolder(job.dataset.name)  # first: that it cannot be written to has to be said before hours of training
+    with folder.gone_if_empty(), out_of_memory_explained():
+        training = _prepared(model, clip, vae, job, progress)
+        network = training.network
+        with trainable(network.modules), network.ready(), lean_and_quick(network.layers()):
+            run = _Run(job, training, folder, progress)
+            computed_twice = network.blocks(training.family) if training.checkpointing else []
+            with attached(run.adapters), checkpointed(computed_twice), run.kept_on_disk():
+                return run.go()
+
+
+def _prepared(model, clip, vae, job: Job, progress: Progress) -> Training:
+    """Everything that does not train is done with, and off the device, before what does is loaded."""
     chosen = family(model)
     _refuse_missing(clip, vae)
     job.recipe.refuse_stopping(job.lora.parts)
@@ -75,10 +113,7 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
     checkpointing = memory.wants_checkpointing(job.run.checkpointing, room_beside(network.patchers))
     progress.phase("loading the model")
     load_together(network.patchers, memory.bytes(checkpointing))
-    with trainable(network.modules), network.ready(), lean_and_quick(network.layers()):
-        run = _Run(job, chosen, network, precision, pictures, heldout, layers, checkpointing, progress)
-        with attached(run.adapters), checkpointed(network.blocks(chosen) if checkpointing else []), run.kept_on_disk():
-            return run.go()
+    return Training(chosen, network, layers, pictures, heldout, precision, checkpointing)
 
 
 def _refuse_missing(clip, vae) -> None:
@@ -110,45 +145,42 @@ def _remember_captions(text_encoder: HostTextEncoder, pictures: list[LatentPictu
 class _Run:
     """One run on modules that are loaded and ready."""
 
-    def __init__(
-        self,
-        job: Job,
-        chosen: Family,
-        network: HostNetwork,
-        precision: Precision,
-        pictures: list[LatentPicture],
-        heldout: list[LatentPicture],
-        layers: Sequence[TargetLayer],
-        checkpointing: bool,
-        progress: Progress,
-    ) -> None:
-        self.job, self.family, self.network, self.precision, self.checkpointing = job, chosen, network, precision, checkpointing
-        self.pictures, self.progress = pictures, progress
-        self.model, self.clip = network.patcher, network.text_encoder.clip
-        self.steps = total_steps(job.run, pictures)
-        self.adapters = self._new_adapters(layers)
-        self.grid = LossGrid.draw(heldout, network.timesteps, Generators.seeded(HELDOUT_SEED).heldout) if heldout else None
+    def __init__(self, job: Job, training: Training, folder: RunFolder, progress: Progress) -> None:
+        self.job, self.training, self.folder, self.progress = job, training, folder, progress
+        self.network, self.pictures = training.network, training.pictures
+        self.model, self.clip = self.network.patcher, self.network.text_encoder.clip
+        self.steps = total_steps(job.run, self.pictures)
+        self.adapters = self._new_adapters(training.layers)
+        self.grid = self._loss_grid(training.heldout)
         self.heldout: list[HeldoutLoss] = []
         self.best: KeptLora | None = None
         self.notices: list[Notice] = []
-        self.folder = RunFolder(job.dataset.name)
+        self.keys = key_map(self.model, self.clip)
         self.started = datetime.now(timezone.utc)
 
     def go(self) -> tuple[LoraModel, Report]:
+        for problem in self.job.dataset.problems:
+            self._on_event(Notice(0, problem))
+        for line in self._upstream():
+            self.progress.notice(Notice(0, line))  # the report has it among what was found
         self.progress.phase("training", self.steps)
         result = train(
-            self.network, self.pictures, self.adapters, self.job.recipe, self.job.run, self.precision, self._on_event, self.grid
+            self.network,
+            self.pictures,
+            self.adapters,
+            self.job.recipe,
+            self.job.run,
+            self.training.precision,
+            self._on_event,
+            self.grid,
         )
         last = self._last()
         chosen = self.best if self.best and self.job.run.hand_on == "best" else last
-        warnings, folder = list(self._warnings(result)), name_in_output(self.folder.path)
-        report = Report(result, self.folder.records, self.heldout, list(self._found()), warnings, chosen.record.step, folder)
         lora = self._lora(chosen)
-        self.folder.save(lora, {"ended": "finished", **report.summary()})
-        if chosen.record.step != last.record.step:
-            self.folder.keep(self._lora(last), "last")
-        else:
-            self._keep_best_beside(last)
+        self._keep(chosen, last)
+        warnings, found = list(self._warnings(result)), list(self._found())
+        report = Report(result, self.folder.records, self.heldout, found, warnings, chosen.record.step, self.folder.name)
+        self.folder.end({"ended": "finished", **report.summary()})
         self.progress.finished(report.text)
         return lora, report
 
@@ -160,26 +192,40 @@ class _Run:
         except BaseException as reason:  # the host's interrupt is a BaseException in newer versions
             if self.folder.records:
                 self._save_unfinished(reason)
-            self.folder.discard_if_empty()
             raise
 
     def _save_unfinished(self, reason: BaseException) -> None:
         """The LoRA as it is, the best one so far, and what was measured."""
         last = self._last()
+        self._keep(last, last)
+        cancelled = isinstance(reason, comfy.model_management.InterruptProcessingException)
         report = {
-            "ended": "cancelled" if type(reason).__name__ == "InterruptProcessingException" else "failed",
+            "ended": "cancelled" if cancelled else "failed",
             "step": last.record.step,
             "reason": f"{type(reason).__name__}: {reason}",
             "heldout": [[measured.step, measured.loss] for measured in self.heldout],
             "best_step": self.best.record.step if self.best else None,
             "notices": [notice.text for notice in self.notices],
         }
-        self.folder.save(self._lora(last), report)
-        self._keep_best_beside(last)
+        self.folder.end(report)
+        self.progress.finished("\n".join(self._unfinished(report["ended"], last)))
 
-    def _keep_best_beside(self, last: KeptLora) -> None:
+    def _unfinished(self, ended: str, last: KeptLora) -> Iterator[str]:
+        yield f"{ended} after step {last.record.step} of {self.steps}"
+        if self.folder.problem:
+            yield self.folder.problem
+        else:
+            yield f"the LoRA until then: {self.folder.name}/lora.safetensors, in Load LoRA after a press of R"
         if self.best and self.best.record.step != last.record.step:
-            self.folder.keep(self._lora(self.best), "best")
+            yield f"the best one, of step {self.best.record.step}: best.safetensors beside it"
+
+    def _keep(self, chosen: KeptLora, last: KeptLora) -> None:
+        """`chosen` as lora.safetensors, with the last one beside it if that is another, and the best one if that is a third."""
+        self.folder.keep(self._lora(chosen), "lora")
+        if chosen.record.step != last.record.step:
+            self.folder.keep(self._lora(last), "last")
+        if self.best and self.best.record.step == chosen.record.step:
+            self.folder.drop("best")
 
     def _last(self) -> KeptLora:
         return KeptLora(self.folder.records[-1], lora_tensors(self.adapters))
@@ -192,27 +238,40 @@ class _Run:
             for layer in layers
         ]
 
+    def _loss_grid(self, heldout: list[LatentPicture]) -> LossGrid | None:
+        return LossGrid.draw(heldout, self.network.timesteps, Generators.seeded(HELDOUT_SEED).heldout) if heldout else None
+
     def _on_event(self, event: Event) -> None:
         match event:
             case StepRecord():
-                self.folder.record(event)
+                self._record(event)
                 self.progress.step(event, self.steps)
             case Measuring(step):
                 self.progress.measuring(step)
             case HeldoutLoss():
                 self.heldout.append(event)
                 self.folder.measured(event)
+                self.progress.measured(event, best_of(self.heldout))
             case BestSoFar(lora):
                 self.best = lora
+                self.folder.keep(self._lora(lora), "best")
+            case SafetyCopy(lora):
+                self.folder.keep(self._lora(lora), "lora")
             case SavedOnTheWay(lora):
                 self.folder.keep(self._lora(lora), f"step_{lora.record.step:06d}")
             case Notice():
                 self.notices.append(event)
                 self.progress.notice(event)
 
+    def _record(self, record: StepRecord) -> None:
+        problem = self.folder.problem
+        self.folder.record(record)
+        if self.folder.problem and not problem:
+            self._on_event(Notice(record.step, self.folder.problem))
+
     def _lora(self, kept: KeptLora) -> LoraModel:
         metadata = training_metadata(
-            family=self.family,
+            family=self.training.family,
             base_model=self.job.base_model,
             clip_skip=self.network.text_encoder.clip_skip,
             dataset=self.job.dataset,
@@ -220,12 +279,12 @@ class _Run:
             lora=self.job.lora,
             recipe=self.job.recipe,
             run=self.job.run,
-            precision=str(self.precision),
+            precision=str(self.training.precision),
             steps=self.steps,
             last=kept.record,
             started=self.started,
         )
-        return LoraModel(kept.tensors, metadata, key_map(self.model, self.clip))
+        return LoraModel(kept.tensors, metadata, self.keys)
 
     def _found(self) -> Iterator[str]:
         """What the run found, and what it made of it."""
@@ -233,19 +292,32 @@ class _Run:
         names = {"unet": "UNet", "text_encoder": "text encoder"}
         values = sum(adapter.down.numel() + adapter.up.numel() for adapter in self.adapters)
         yield (
-            f"{self.family.name} in {str(self.network.weight_dtype).removeprefix('torch.')} on {self.network.device}, computed in "
-            f"{self.precision}; " + " and ".join(f"{count} {names[part]} layers" for part, count in layers.items())
+            f"{self.training.family.name} in {str(self.network.weight_dtype).removeprefix('torch.')} on {self.network.device}, computed in "
+            f"{self.training.precision}; " + " and ".join(f"{count} {names[part]} layers" for part, count in layers.items())
             + f" at dim {self.job.lora.dim}, {values / 1e6:.1f} million values"
         )
-        if self.checkpointing:
+        recipe = self.job.recipe.resolved()
+        yield f"recipe '{recipe.preset}': {recipe.schedule}, warmup {recipe.warmup_percent:g}%"
+        batches = batches_per_epoch(self.pictures, self.job.run.batch_size)
+        mean = self.job.dataset.pictures_per_epoch / batches
+        if mean < FULL * self.job.run.batch_size:
+            yield f"{mean:.1f} pictures a step on average: only pictures of one size share a step, and there are not more"
+        if not self.grid:
+            yield "no pictures were held out, so that nobody knows if it overtrained: set heldout_share to 0.1 at Load Dataset to see it"
+        if self.training.checkpointing:
             yield "checkpointing: each block is computed twice, which takes less memory"
-        yield from found_upstream(self.model, self.clip, self.network.text_encoder.clip_skip)
+        yield from self._upstream()
+
+    def _upstream(self) -> Iterator[str]:
+        return found_upstream(self.model, self.clip, self.network.text_encoder.clip_skip)
 
     def _warnings(self, result) -> Iterator[str]:
         if PRESETS[self.job.recipe.preset].warning:
             yield PRESETS[self.job.recipe.preset].warning
         yield from (notice.text for notice in self.notices)
-        if getattr(self.model.model, "model_lowvram", False):
+        if self.folder.problem and self.folder.problem not in (notice.text for notice in self.notices):
+            yield self.folder.problem
+        if any(getattr(patcher.model, "model_lowvram", False) for patcher in self.network.patchers):
             yield (
                 "the model did not fit and was loaded in part, which makes training slow and takes more memory again; lower the batch "
                 "size or the resolution, or close what else uses the GPU"

@@ -57,9 +57,9 @@ class Client:
         return self.wait(self.submit(workflow), on_event, timeout)
 
     def submit(self, workflow: Workflow) -> str:
-        """Queues a workflow and returns its prompt id. Raises WorkflowRefused."""
+        """Queues a workflow and returns its prompt id. Raises WorkflowRefused, also where ComfyUI leaves nodes out and runs the others."""
         status, answer = self._call(self._post("/prompt", {"prompt": workflow, "client_id": self.client_id}))
-        if status != 200:
+        if status != 200 or answer.get("node_errors"):
             raise _refusal(answer)
         return answer["prompt_id"]
 
@@ -228,11 +228,11 @@ def _json_or_text(text: str) -> Any:
 
 
 def _refusal(answer: Any) -> WorkflowRefused:
-    """Puts the 400's error and node errors into words."""
+    """Puts the answer's error and node errors into words."""
     if not isinstance(answer, dict):
         return WorkflowRefused(f"ComfyUI refused the workflow: {answer}", {})
     node_errors = answer.get("node_errors") or {}
-    words = [_in_words(answer.get("error") or {})]
+    words = [_in_words(answer["error"])] if answer.get("error") else []
     for node_id, found in node_errors.items():
         node = f"{found.get('class_type')} (node {node_id})"
         words += [f"{node}: {_in_words(error)}" for error in found.get("errors", [])]

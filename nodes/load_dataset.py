@@ -4,6 +4,7 @@ from comfy_api.latest import io, ui
 
 from ..comfy_host.folders import NO_FOLDER, dataset_folders, find_dataset_folder
 from ..comfy_host.images import to_image
+from ..comfy_host.progress import show
 from ..trainer.contact_sheet import contact_sheet
 from ..trainer.dataset import fingerprint, read_dataset
 from ..trainer.errors import TrainerError
@@ -43,6 +44,7 @@ class LoadDataset(io.ComfyNode):
                 io.Image.Output(display_name="contact_sheet", tooltip="All pictures with their captions; held-out ones in a blue frame."),
                 io.String.Output(display_name="report", tooltip="Pictures, repeats, sizes, and what is missing or broken."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -65,6 +67,7 @@ class LoadDataset(io.ComfyNode):
     def execute(cls, folder, heldout_folder, **settings) -> io.NodeOutput:
         root, config, heldout_root = _folders_and_config(folder, heldout_folder, settings)
         dataset = read_dataset(root, config, heldout_root, name=folder)
+        show(dataset.report, cls.hidden.unique_id)
         sheet = to_image(contact_sheet(dataset))
         return io.NodeOutput(dataset, sheet, dataset.report, ui=ui.PreviewImage(sheet, cls=cls))
 

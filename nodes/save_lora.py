@@ -4,7 +4,10 @@ from dataclasses import asdict
 
 from comfy_api.latest import io
 
+from ..comfy_host.folders import lora_path
+from ..comfy_host.progress import show
 from ..comfy_host.saving import save_lora
+from ..trainer.errors import TrainerError
 from ..trainer.precision import DTYPES
 from . import schema
 
@@ -38,10 +41,22 @@ class SaveLoRA(io.ComfyNode):
                 ),
             ],
             outputs=[io.String.Output(display_name="lora_name", tooltip="The name under which Load LoRA lists the file.")],
+            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
     @classmethod
+    def validate_inputs(cls, filename=None) -> bool | str:
+        """Before the training, not after it. A name that comes from a link is not known yet."""
+        try:
+            if filename is not None:
+                lora_path(filename, overwrite=True)
+        except TrainerError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(cls, lora, filename, dtype, existing_file) -> io.NodeOutput:
         saved = save_lora(lora, filename, dtype, overwrite=existing_file == OVERWRITE)
+        show(saved.text, cls.hidden.unique_id)
         return io.NodeOutput(saved.name, ui={"dadapt_lora": [asdict(saved)], "text": (saved.text,)})

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from .heldout import best_of
 from .metrics import HeldoutLoss, Notice, StepRecord
+from .presets import PRESETS
 from .recipe import OptimizerConfig
 
 STUCK_AT, STUCK_BELOW = 0.3, 10  # share of the run; times d0
@@ -53,7 +54,8 @@ class Advice:
 
     def _stuck(self, record: StepRecord) -> str:
         change = f"raise d0 (to {10 * self.recipe.d0:.0e}, say), or train longer"
-        if self.recipe.freeze_d_percent and self.recipe.freeze_d_percent <= 100 * STUCK_AT:
+        may_change = "freeze_d_percent" not in PRESETS[self.recipe.preset].settings
+        if may_change and self.recipe.freeze_d_percent and self.recipe.freeze_d_percent <= 100 * STUCK_AT:
             change = "let d move for longer before it is frozen, " + change
         elif self.recipe.learning_rate < 1:
             change = "set the learning rate to 1.0, " + change

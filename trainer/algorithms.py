@@ -1,6 +1,6 @@
 """The optimizers of a run, each as a `RunOptimizer`. Adding one is a class here, an entry in ALGORITHMS, and a preset.
 
-The parts share one d, so that "text encoder 0.5" means half the UNet's update. An optimizer a part would let each d grow until it
+The parts share one d, so that "text encoder 0.5" means half the UNet's rate. An optimizer a part would let each d grow until it
 cancels the ratio.
 """
 
@@ -193,9 +193,10 @@ def _dadapt(config: OptimizerConfig, parts: Parts, steps: int) -> RunOptimizer:
 
 def refuse_missing_package(config: OptimizerConfig) -> None:
     """Raises `SettingError` where the preset needs a package that is not installed, before anything expensive begins."""
-    name = "dadaptation" if config.implementation == "reference" else PACKAGES.get(config.algorithm)
-    if name:
-        package(name, f"The preset {config.preset!r}")
+    if config.implementation == "reference":
+        package("dadaptation", "The implementation 'reference'")
+    elif config.algorithm in PACKAGES:
+        package(PACKAGES[config.algorithm], f"The preset {config.preset!r}")
 
 
 PACKAGES = {"prodigy": "prodigyopt", "prodigy_schedule_free": "prodigyplus"}

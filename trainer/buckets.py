@@ -28,6 +28,12 @@ def bucket_for(width: int, height: int, resolution: int) -> tuple[int, int]:
     )
 
 
+def share_cut_off(size: tuple[int, int], bucket: tuple[int, int]) -> float:
+    """Of a picture of `size`, what `fit_to_bucket` cuts off, from 0 to 1."""
+    scale = max(bucket[0] / size[0], bucket[1] / size[1])
+    return 1 - bucket[0] * bucket[1] / (size[0] * size[1] * scale**2)
+
+
 def fit_to_bucket(picture: Image.Image, bucket: tuple[int, int]) -> Image.Image:
     """Scales a picture to cover the bucket and cuts off what stands over, equally on both sides."""
     scale = max(bucket[0] / picture.width, bucket[1] / picture.height)

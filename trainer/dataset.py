@@ -2,7 +2,7 @@
 
 FOLDER/
 ├── sunflower.png      sunflower.txt     shown once an epoch, with the caption of the text file beside it
-├── 4_fluent3d/        taxi.png, ...     pictures of a folder `N_name` are shown N times an epoch
+├── 4_fluent3d/        taxi.png, ...     pictures of a folder `N_name` are shown N times an epoch, N from 1 to 999
 └── other/                               a folder of another name is left out, and the report says so
 """
 
@@ -16,13 +16,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from .buckets import bucket_for
+from .buckets import bucket_for, share_cut_off
 from .errors import DatasetError
-from .pictures import SUFFIXES, read_thumbnail
+from .pictures import OTHER_SUFFIXES, SUFFIXES, read_thumbnail
 from .recipe import DatasetConfig
 
 THUMBNAIL_SIDE = 128  # pixels
-_REPEATS = re.compile(r"(\d+)_")
+DECODERS = 4  # at once: a picture of 50 megapixels takes several hundred MB while it is decoded
+NOT_READ = OTHER_SUFFIXES | {".caption"}
+CROPPED = 0.2  # share of a picture that may be cut off without a word
+_REPEATS = re.compile(r"(\d{1,3})_")  # more digits are a year or a date
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for a broken file
 
 
@@ -47,7 +50,7 @@ class Dataset:
     pictures: tuple[Picture, ...]
     heldout: tuple[Picture, ...]  # measured, never trained on
     broken: tuple[str, ...]  # "name: reason" of each file that could not be read
-    ignored_folders: tuple[str, ...]  # names of subfolders that are not `N_name`
+    left_out: "LeftOut"
 
     @property
     def pictures_per_epoch(self) -> int:
@@ -61,7 +64,12 @@ class Dataset:
     @property
     def report(self) -> str:
         """What was found, for a person: one fact a line."""
-        return "\n".join(_report_lines(self))
+        return "\n".join((*_contents(self), *self.problems))
+
+    @property
+    def problems(self) -> list[str]:
+        """What a person may have meant otherwise, one line each."""
+        return list(_problems(self))
 
 
 def read_dataset(folder: Path, config: DatasetConfig, heldout_folder: Path | None = None, name: str = "") -> Dataset:
@@ -72,10 +80,9 @@ def read_dataset(folder: Path, config: DatasetConfig, heldout_folder: Path | Non
     name = name or folder.name
     if heldout_folder is not None and config.heldout_share > 0:
         raise DatasetError("Both a held-out folder and a held-out share are set. Keep one: share 0, or folder 'none'.")
-    files, ignored = list_pictures(folder)
+    files, left_out = list_pictures(folder)
     if not files:
-        subfolders = f" Its subfolders are not read ({', '.join(ignored)}): rename them as '1_name', or choose one." if ignored else ""
-        raise DatasetError(f"The folder '{name}' has no pictures ({', '.join(sorted(SUFFIXES))}).{subfolders}")
+        raise DatasetError(" ".join((f"The folder '{name}' has no pictures ({', '.join(sorted(SUFFIXES))}).", *left_out.lines())))
     if heldout_folder is not None:
         heldout_files = list_pictures(heldout_folder)[0]
         if not heldout_files:
@@ -87,7 +94,7 @@ def read_dataset(folder: Path, config: DatasetConfig, heldout_folder: Path | Non
     else:
         files, heldout_files = _split(files, config.heldout_share)
 
-    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
+    with ThreadPoolExecutor(DECODERS) as pool:  # decoding releases the interpreter lock
         read = list(pool.map(lambda file: _read(file, config.trigger_word), files + heldout_files))
     broken = tuple(result for result in read if isinstance(result, str))
     pictures = tuple(result for result in read[: len(files)] if isinstance(result, Picture))
@@ -99,7 +106,21 @@ def read_dataset(folder: Path, config: DatasetConfig, heldout_folder: Path | Non
         )
     if not pictures:
         raise DatasetError(f"None of the {len(files)} pictures in '{name}' can be read. Replace them:\n" + "\n".join(broken))
-    return Dataset(name, config, pictures, heldout, broken, tuple(ignored))
+    return Dataset(name, config, pictures, heldout, broken, left_out)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What lies in a folder and is not trained on."""
+
+    folders: tuple[str, ...]  # subfolders that are not `N_name`, by their path below the folder
+    files: tuple[str, ...]  # names of pictures and captions of types that are not read
+
+    def lines(self) -> Iterable[str]:
+        if self.folders:
+            yield f"subfolders not read: {_few(self.folders)} (rename as '1_name', directly below the folder, to include)"
+        if self.files:
+            yield f"files of types that are not read: {len(self.files)}: {_few(self.files)} (save pictures as PNG or JPEG, captions as txt)"
 
 
 @dataclass(frozen=True)
@@ -114,17 +135,25 @@ class PictureFile:
         return self.path.with_suffix(".txt")
 
 
-def list_pictures(folder: Path) -> tuple[list[PictureFile], list[str]]:
-    """The picture files of a folder and of its `N_name` subfolders, by name, and the names of the other subfolders."""
-    files = _pictures_in(folder, _repeats(folder.name) or 1)
-    ignored = []
-    for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+def list_pictures(folder: Path) -> tuple[list[PictureFile], LeftOut]:
+    """The picture files of a folder and of its `N_name` subfolders, by name, and what else is there."""
+    read, not_read = [(folder, _repeats(folder.name) or 1)], []
+    for child in _folders_in(folder):
         repeats = _repeats(child.name)
-        if repeats is None:
-            ignored.append(child.name)
+        if repeats:
+            read.append((child, repeats))
+            not_read += _folders_in(child)
         else:
-            files += _pictures_in(child, repeats)
-    return files, ignored
+            not_read.append(child)
+    files = [file for place, repeats in read for file in _pictures_in(place, repeats)]
+    others = [path.name for place, _ in read for path in _files_in(place) if path.suffix.lower() in NOT_READ]
+    return files, LeftOut(tuple(path.relative_to(folder).as_posix() for path in not_read), tuple(others))
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether `list_pictures` would find one. Stops at the first."""
+    places = [folder, *(child for child in folder.iterdir() if _repeats(child.name) and child.is_dir())]
+    return any(_is_picture(path) and path.is_file() for place in places for path in place.iterdir())
 
 
 def fingerprint(folder: Path, config: DatasetConfig, heldout_folder: Path | None = None) -> str:
@@ -151,9 +180,20 @@ def _repeats(folder_name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
 def _pictures_in(folder: Path, repeats: int) -> list[PictureFile]:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    return [PictureFile(path, repeats) for path in paths if repeats > 0 and not path.name.startswith(".")]
+    return [PictureFile(path, repeats) for path in _files_in(folder) if _is_picture(path)]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _split(files: list[PictureFile], share: float) -> tuple[list[PictureFile], list[PictureFile]]:
@@ -194,24 +234,30 @@ def content_digest(path: Path) -> bytes:
     return digest
 
 
-def _report_lines(dataset: Dataset) -> Iterable[str]:
+def _contents(dataset: Dataset) -> Iterable[str]:
     pictures = dataset.pictures
     yield f"{dataset.name}: {len(pictures)} pictures, {dataset.pictures_per_epoch} an epoch with repeats"
     for (width, height), count in sorted(Counter(map(dataset.bucket_of, pictures)).items()):
         yield f"  {count} at {width} x {height}"
     if dataset.heldout:
         yield f"held out: {len(dataset.heldout)} pictures, measured and not trained on"
-    enlarged = [p for p in pictures if p.size[0] * p.size[1] < 0.8 * dataset.config.resolution**2]
+
+
+def _problems(dataset: Dataset) -> Iterable[str]:
+    everything = (*dataset.pictures, *dataset.heldout)
+    enlarged = [p for p in dataset.pictures if p.size[0] * p.size[1] < 0.8 * dataset.config.resolution**2]
     if enlarged:
         yield f"small: {len(enlarged)} pictures have fewer pixels than the resolution asks for and are enlarged"
-    uncaptioned = [p.path.name for p in (*pictures, *dataset.heldout) if not p.captioned]
+    cropped = [p.path.name for p in everything if share_cut_off(p.size, dataset.bucket_of(p)) > CROPPED]
+    if cropped:
+        yield f"cut off by more than {CROPPED:.0%} to fit a size that is trained (at most 2:1): {len(cropped)}: {_few(cropped)}"
+    uncaptioned = [p.path.name for p in everything if not p.captioned]
     if uncaptioned:
         instead = f"'{dataset.config.trigger_word}' alone" if dataset.config.trigger_word.strip() else "no words"
         yield f"without a caption: {len(uncaptioned)}, trained with {instead}: {_few(uncaptioned)}"
     if dataset.broken:
         yield f"broken and skipped: {len(dataset.broken)}: {_few(dataset.broken)}"
-    if dataset.ignored_folders:
-        yield f"subfolders not read (rename as '1_name' to include): {_few(dataset.ignored_folders)}"
+    yield from dataset.left_out.lines()
 
 
 def _few(names: Iterable[str], most: int = 5) -> str:

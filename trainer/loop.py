@@ -24,7 +24,18 @@ from .heldout import best_of, measured_steps
 from .latents import Batch, LatentPicture, batches_per_epoch, epochs
 from .lora_file import lora_tensors
 from .memory import peak_memory_mb, start_of_peak
-from .metrics import BestSoFar, Event, HeldoutLoss, KeptLora, Measuring, Notice, RunningAverage, SavedOnTheWay, StepRecord
+from .metrics import (
+    BestSoFar,
+    Event,
+    HeldoutLoss,
+    KeptLora,
+    Measuring,
+    Notice,
+    RunningAverage,
+    SafetyCopy,
+    SavedOnTheWay,
+    StepRecord,
+)
 from .objective import LossGrid, Network, losses
 from .optimizer import Numbers, RunOptimizer
 from .precision import Precision
@@ -34,6 +45,7 @@ from .seeds import Generators
 from .updates import UpdateSizes
 
 MOST_SKIPPED_IN_A_ROW = 20  # steps that are not finite before a run is given up; enough to halve an fp16 loss scale down to 1
+SAFETY_SECONDS = 300.0  # between two safety copies
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,8 @@ def train(
 ) -> TrainingResult:
     """Trains `adapters`, which are attached to `network`. Calls `on_event` after each step, and for what happens between steps.
 
-    However it ends, the adapters hold what is to be handed on: the last good weights, or their average where the recipe averages.
+    However it ends, the adapters hold what is to be handed on: the weights of the last step, or their average where the recipe averages.
+    At the end of a whole run the burn guard has looked at them; where an error or a cancel ends it, last some steps before.
     Raises `SettingError` for a recipe that trains nothing to the end, and `DivergedError` when the numbers stay not finite or the LoRA
     burns again and again.
     """
@@ -119,6 +132,7 @@ class _Training:
             measured_steps(self.steps, run.batch_size, len(heldout.pictures), run.measure_every) if heldout else set()
         )
         self.save_every = run.save_every * _steps_per_unit(run, pictures)
+        self._copied = 0.0  # seconds of the run at the last safety copy
         self.probe = LossGrid.draw(pictures, network.timesteps, generators.probe, SAMPLES) if self.recipe.burn_guard else None
 
     def run_all(self) -> TrainingResult:
@@ -188,15 +202,20 @@ class _Training:
         if record.step in self.measured:
             self._measure(record)
         if self.save_every and record.step % self.save_every == 0:
-            with self._handing_on():
-                self.on_event(SavedOnTheWay(KeptLora(record, lora_tensors(self.adapters))))
+            self.on_event(SavedOnTheWay(self._kept(record)))
+        if record.seconds >= self._copied + SAFETY_SECONDS:
+            self._copied = record.seconds
+            self.on_event(SafetyCopy(self._kept(record)))
+
+    def _kept(self, record: StepRecord) -> KeptLora:
+        with self._handing_on():
+            return KeptLora(record, lora_tensors(self.adapters))
 
     def _measure(self, record: StepRecord | None) -> None:
         """Of the weights to hand on; `record` None is the untouched model."""
         step = record.step if record else 0
-        self.on_event(Measuring(step))
         with self._handing_on():
-            loss = self._loss(self.heldout)
+            loss = self._loss(self.heldout, lambda: self.on_event(Measuring(step)))
             measured = HeldoutLoss(step, loss if math.isfinite(loss) else None)
             self.heldout_losses.append(measured)
             self.on_event(measured)
@@ -220,9 +239,9 @@ class _Training:
         """Of the weights that are trained, which burn first."""
         return self._loss(self.probe)
 
-    def _loss(self, grid: LossGrid) -> float:
+    def _loss(self, grid: LossGrid, before_batch: Callable[[], None] = lambda: None) -> float:
         with self.precision.autocast():
-            return grid.loss(self.network)
+            return grid.loss(self.network, before_batch)
 
     def _snapshot(self) -> Any:
         return self.optimizer.snapshot(), self.average and self.average.snapshot()

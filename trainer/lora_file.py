@@ -31,8 +31,12 @@ def layer_names(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def cast(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
-    """The tensors in "fp16", "bf16" or "fp32". Raises `LoraFileError` for a value that does not fit or is not finite."""
-    out = {key: tensor.to(DTYPES[dtype]).contiguous() for key, tensor in tensors.items()}
+    """The tensors in "fp16", "bf16" or "fp32". Raises `LoraFileError` for a value that does not fit or is not finite.
+
+    alpha stays as it is: bf16 has no 301.
+    """
+    kept = {key: torch.float32 if key.endswith(".alpha") else DTYPES[dtype] for key in tensors}
+    out = {key: tensor.to(kept[key]).contiguous() for key, tensor in tensors.items()}
     bad = [key for key, tensor in out.items() if not tensor.isfinite().all()]
     if bad:
         raise LoraFileError(

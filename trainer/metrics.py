@@ -55,6 +55,13 @@ class SavedOnTheWay:
 
 
 @dataclass(frozen=True)
+class SafetyCopy:
+    """Some minutes of training that a crash or a power cut would lose otherwise."""
+
+    lora: KeptLora
+
+
+@dataclass(frozen=True)
 class BestSoFar:
     """The LoRA with the lowest held-out loss until now."""
 
@@ -69,7 +76,7 @@ class Notice:
     text: str
 
 
-Event = StepRecord | Measuring | HeldoutLoss | BestSoFar | SavedOnTheWay | Notice
+Event = StepRecord | Measuring | HeldoutLoss | BestSoFar | SavedOnTheWay | SafetyCopy | Notice
 
 
 class RunningAverage:

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".avif", ".tif", ".tiff"})
+# of pictures that are not read: Pillow alone cannot, or they are not one still picture
+OTHER_SUFFIXES = frozenset({".heic", ".heif", ".jxl", ".jp2", ".gif", ".psd", ".svg", ".tga", ".dng", ".cr2", ".cr3", ".nef", ".arw"})
 
 
 def read_picture(path: Path) -> Image.Image:

@@ -45,7 +45,7 @@ class EventFiles:
         """None where the installed `tensorboard` does not load: an extra must not cost anybody their run."""
         try:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
-        except ImportError as error:
+        except (ImportError, AttributeError, TypeError) as error:  # what its own imports raise beside another protobuf or numpy
             self._is_installed = False
             logging.getLogger(__name__).warning("No event files for TensorBoard: it is installed, but does not load (%s).", error)
             return None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from tests.host import graph, results
 
@@ -67,21 +68,41 @@ def test_cancel_in_the_middle(server, client, before, long_run):
     assert results.metadata(folder / "lora.safetensors")["ss_steps"] == str(len(records))
     assert len(results.layers(results.run_lora(folder))) == 120
     assert_lora_is_loadable(server, client, folder)
+    assert f"cancelled after step {len(records)} of {LONG}\nthe LoRA until then: loras/dadapt_runs/{folder.name}/" in server.log.read_text()
 
 
-def test_error_in_the_middle(server, client, before, long_run):
-    """Here the disk fails the run: the file of its records becomes something that cannot be written."""
-    prompt_id, folder = started(server, client, long_run)
-    (folder / "steps.jsonl").unlink()
-    (folder / "steps.jsonl").mkdir()
-    execution = client.wait(prompt_id, timeout=300)
+def test_error_in_the_middle(server, client, trained, before, folder_name):
+    """Here the run fails because its numbers stay not finite: a LoRA before Train has weights that no product survives."""
+    broken = {name: tensor * 1e30 if "lora_up" in name else tensor for name, tensor in load_file(trained.files["fp32"]).items()}
+    save_file(broken, server.base / "output" / "loras" / "broken.safetensors")
+    others = results.run_folders(server.base)
+    workflow = graph.training(folder_name, duration=LONG)
+    graph.settings(workflow, "DAdaptOptimizer").update(burn_guard=False)
+    lora = graph.add_load_lora(workflow, "broken.safetensors")
+    graph.settings(workflow, "DAdaptTrain").update(model=[lora, 0], clip=[lora, 1])
+    execution = client.run(workflow)
+    (folder,) = results.run_folders(server.base) - others
     assert execution.status == "error"
     assert execution.error.class_type == "DAdaptTrain"
-    assert "steps.jsonl" in execution.error.message
+    assert "not finite" in execution.error.message
     assert_base_model_is_untouched(client, before)
 
     report = results.run_report(folder)
-    assert report["ended"] == "failed" and "steps.jsonl" in report["reason"]
+    assert report["ended"] == "failed" and "not finite" in report["reason"]
+    assert report["step"] == len(results.steps(folder)) == 20
+    assert len(results.layers(results.run_lora(folder))) == 120
+
+
+def test_a_disk_that_fails_does_not_cost_the_run(server, client, folder_name):
+    """The file of the records becomes something that cannot be written; the LoRA comes out, and the report says what is missing."""
+    workflow = graph.training(folder_name, duration=20)
+    graph.settings(workflow, "DAdaptOptimizer").update(graph.EAGER)
+    prompt_id, folder = started(server, client, workflow)
+    (folder / "steps.jsonl").unlink()
+    (folder / "steps.jsonl").mkdir()
+    execution = client.wait(prompt_id, timeout=300).check()
+    text = results.report(execution, graph.node_of(workflow, "DAdaptTrain"))["text"]
+    assert text.startswith("Warning: steps.jsonl could not be written to ") and folder.name in text
     assert_lora_is_loadable(server, client, folder)
 
 

@@ -132,7 +132,7 @@ def test_folder_with_pictures_only_in_subfolders_of_other_names(folder, folder_n
     for file in list(folder.glob("*.*")):
         file.rename(folder / "more" / file.name)
     said = refusal(client, graph.training(folder_name))
-    assert "has no pictures" in said and "rename them as '1_name'" in said and "more" in said
+    assert "has no pictures" in said and "rename as '1_name'" in said and "more" in said
 
 
 @pytest.fixture

@@ -57,6 +57,14 @@ def test_d_that_still_climbs_at_the_end_is_told():
     assert "still climbing at the end" in notice.text and "train longer" in notice.text
 
 
+@pytest.mark.parametrize(
+    "recipe, may", [({"freeze_d_percent": 20.0}, True), (vars(OptimizerConfig(preset="Prodigy + schedule-free").resolved()), False)]
+)
+def test_freezing_d_later_is_advised_only_where_the_preset_lets_it_be_changed(recipe, may):
+    (notice,) = said(lambda step: 2e-6 if step <= 30 else 1e-3, **recipe)
+    assert ("let d move for longer" in notice.text) is may
+
+
 @pytest.mark.parametrize("share, told", [(0.049, 0), (0.051, 1), (None, 0)])
 def test_updates_that_are_large_against_the_weights_are_told(share, told):
     notices = said(lambda step: 1e-3, update_share=share)

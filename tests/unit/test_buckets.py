@@ -1,7 +1,7 @@
 """Aspect buckets."""
 
 import pytest
-from comfyui_dadapt_lora.trainer.buckets import STEP, bucket_for, bucket_sizes, fit_to_bucket
+from comfyui_dadapt_lora.trainer.buckets import STEP, bucket_for, bucket_sizes, fit_to_bucket, share_cut_off
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageOps
@@ -33,6 +33,14 @@ def test_known_pictures_at_512(size, expected):
 def test_a_fitted_picture_has_the_buckets_size(width, height):
     bucket = bucket_for(width, height, 128)
     assert fit_to_bucket(Image.new("RGB", (width, height)), bucket).size == bucket
+
+
+@pytest.mark.parametrize(
+    "size, bucket, share",
+    [((512, 512), (128, 128), 0), ((400, 100), (128, 64), 0.5), ((100, 150), (128, 128), 1 / 3), ((10, 10), (512, 512), 0)],
+)
+def test_the_share_that_is_cut_off(size, bucket, share):
+    assert share_cut_off(size, bucket) == pytest.approx(share)
 
 
 def test_what_stands_over_is_cut_equally_on_both_sides():

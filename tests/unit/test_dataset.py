@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 from comfyui_dadapt_lora.trainer.contact_sheet import contact_sheet
-from comfyui_dadapt_lora.trainer.dataset import fingerprint, read_dataset, with_trigger
+from comfyui_dadapt_lora.trainer.dataset import fingerprint, has_pictures, read_dataset, with_trigger
 from comfyui_dadapt_lora.trainer.errors import DatasetError
 from comfyui_dadapt_lora.trainer.recipe import DatasetConfig
 from PIL import Image
@@ -34,6 +34,47 @@ def test_subfolders_repeat_by_their_number_and_others_are_named(tmp_path):
 def test_a_folder_that_is_chosen_itself_repeats_by_its_own_number(tmp_path):
     add_picture(tmp_path / "4_fluent3d", "a.png", "a")
     assert read_dataset(tmp_path / "4_fluent3d", SMALL).pictures[0].repeats == 4
+
+
+def test_a_year_or_a_date_is_no_number_of_repeats(tmp_path):
+    add_picture(tmp_path / "2024_summer", "a.png", "a")
+    add_picture(tmp_path / "2024_summer" / "20240115_birthday", "b.png", "b")
+    dataset = read_dataset(tmp_path / "2024_summer", SMALL)
+    assert [(picture.path.name, picture.repeats) for picture in dataset.pictures] == [("a.png", 1)]
+    assert "not read: 20240115_birthday" in dataset.report
+
+
+def test_nothing_that_is_left_out_goes_without_a_word(tmp_path):
+    add_picture(tmp_path, "a.png", "a")
+    add_picture(tmp_path / "3_b", "b.png", "b")
+    add_picture(tmp_path / "3_b" / "more", "c.png", "c")
+    add_picture(tmp_path / "0_off", "d.png", "d")
+    for name in ("phone.heic", "moving.GIF", "a.caption", "notes.md", ".hidden.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    dataset = read_dataset(tmp_path, SMALL)
+    assert dataset.left_out.folders == ("0_off", "3_b/more")
+    assert set(dataset.left_out.files) == {"phone.heic", "moving.GIF", "a.caption"}
+    for name in (*dataset.left_out.folders, *dataset.left_out.files):
+        assert name in dataset.report
+
+
+def test_pictures_that_lose_much_of_themselves_are_named(tmp_path):
+    add_picture(tmp_path, "panorama.png", "a", size=(512, 128))
+    add_picture(tmp_path, "wide.png", "b", size=(256, 128))
+    problems = "\n".join(read_dataset(tmp_path, SMALL).problems)
+    assert "cut off" in problems and "panorama.png" in problems and "wide.png" not in problems
+
+
+def test_a_data_set_without_faults_has_no_problems(tmp_path):
+    add_picture(tmp_path, "a.png", "a")
+    assert read_dataset(tmp_path, SMALL).problems == []
+
+
+@pytest.mark.parametrize("folder, there", [("", True), ("2_a", True), ("raw", False), ("2024_b", False)])
+def test_a_folder_is_offered_if_a_picture_would_be_read(tmp_path, folder, there):
+    add_picture(tmp_path / folder, "a.png")
+    (tmp_path / "notes.txt").write_text("x")
+    assert has_pictures(tmp_path) is there
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,21 @@ import math
 import pytest
 import torch
 from comfyui_dadapt_lora.benchmarks.optimizer import CountHostReads
+from comfyui_dadapt_lora.trainer import loop
 from comfyui_dadapt_lora.trainer.adapter import attached
 from comfyui_dadapt_lora.trainer.errors import DivergedError, SettingError
 from comfyui_dadapt_lora.trainer.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.loop import total_steps
 from comfyui_dadapt_lora.trainer.lora_file import lora_tensors
-from comfyui_dadapt_lora.trainer.metrics import BestSoFar, HeldoutLoss, SavedOnTheWay, StepRecord, append_records
+from comfyui_dadapt_lora.trainer.metrics import (
+    BestSoFar,
+    HeldoutLoss,
+    Measuring,
+    SafetyCopy,
+    SavedOnTheWay,
+    StepRecord,
+    append_records,
+)
 from comfyui_dadapt_lora.trainer.objective import LossGrid
 from comfyui_dadapt_lora.trainer.presets import PRESETS
 from comfyui_dadapt_lora.trainer.recipe import RunConfig
@@ -199,6 +208,46 @@ def test_loras_on_the_way_are_those_of_their_steps():
     assert [lora.record.step for lora in kept] == [4, 8]
     for lora in kept:
         assert all(torch.equal(tensor, seen[lora.record.step][name]) for name, tensor in lora.tensors.items())
+
+
+def test_a_safety_copy_now_and_then_is_what_would_be_handed_on(monkeypatch):
+    """Of a run whose every step takes long enough for one."""
+    network = ToyNetwork()
+    adapters = adapters_of(network)
+    monkeypatch.setattr(loop, "SAFETY_SECONDS", 0.0)
+    _, events = run(network, adapters, steps=10, ema=0.9, save_every=4)
+    copies = {event.lora.record.step: event.lora for event in of_kind(SafetyCopy, events)}
+    assert list(copies) == list(range(1, 11))
+    for event in of_kind(SavedOnTheWay, events):
+        same = copies[event.lora.record.step].tensors
+        assert all(torch.equal(tensor, same[name]) for name, tensor in event.lora.tensors.items())
+
+
+def test_a_run_of_a_minute_makes_no_safety_copy():
+    network = ToyNetwork()
+    _, events = run(network, adapters_of(network), steps=10)
+    assert of_kind(SafetyCopy, events) == []
+
+
+def test_a_cancel_is_heard_between_the_batches_of_a_measurement():
+    class Stopped(Exception):
+        pass
+
+    network = ToyNetwork()
+    grid = toy_grid(network)
+    batches = math.ceil(len(grid.pictures) / 8)
+    assert batches > 1
+    heard = []
+
+    def stop_in_the_second_batch():
+        heard.append(1)
+        if len(heard) == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        grid.loss(network, stop_in_the_second_batch)
+    _, events = run(network, adapters_of(network), steps=5, heldout=grid, measure_every=5)
+    assert [event.step for event in of_kind(Measuring, events)] == [0] * batches + [5] * batches
 
 
 def test_ema_hands_on_the_average_of_the_steps():

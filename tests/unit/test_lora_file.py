@@ -56,6 +56,12 @@ def test_a_file_gives_back_what_was_written(tmp_path, dtype, tolerance):
         assert torch.allclose(loaded[name].float(), tensor, atol=0, rtol=tolerance), name
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_alpha_is_dim_in_every_dtype(dtype):
+    made = new_adapter("lora_unet_a", "unet", nn.Linear(400, 400), 301, torch.Generator(), torch.device("cpu"))
+    assert cast(lora_tensors([made]), dtype)["lora_unet_a.alpha"] == 301
+
+
 def test_metadata_is_in_the_file_with_the_hash_of_its_weights(tmp_path):
     path = tmp_path / "a.safetensors"
     write_lora(path, cast(lora_tensors(adapters()), "fp16"), {"ss_network_dim": "3"})
