@@ -36,9 +36,16 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def _makes_devices() -> bool:
+    from torch.utils import backend_registration
+
+    return hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
+
+
 NEEDS = {
     "browser": (find_chromium, "no chromium found; install Debian's chromium"),
     "gpu": (_has_gpu, "no CUDA device seen by torch"),
+    "made_in_python": (_makes_devices, "this torch cannot make a device in Python; 2.11 can"),
 }
 _left_out = pytest.StashKey[dict[str, list[str]]]()
 
