@@ -1,4 +1,4 @@
-"""Makes example_workflows/dadapt_lora.json and .jpg from the API form, in the real front end.
+"""Makes example_workflows/dadapt_lora.json and .jpg from the API form, in the real front end, and dadapt_lora_sd15.json and .jpg from them.
 
 pytest does not collect this file by itself; it uses the tests' server and browser:
 
@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+from copy import deepcopy
 
 import pytest
 from PIL import Image
@@ -22,6 +23,7 @@ from tests.conftest import ROOT, find_chromium
 from tests.host import graph
 
 UI_FORM = graph.EXAMPLES / "dadapt_lora.json"
+SD15_FORM = graph.EXAMPLES / "dadapt_lora_sd15.json"
 THUMBNAIL = UI_FORM.with_suffix(".jpg")
 THUMBNAIL_BYTES = 150_000
 VIEW = (2560, 1700)  # pixels of the page
@@ -61,15 +63,30 @@ NOTES = [
         "How to use it",
         (400, 930, 340, 260),
         "Put a folder of 20 to 50 pictures below ComfyUI's input folder, with a caption in a text file beside each: cat.png, cat.txt. "
-        "Choose it at Load Dataset, choose your model at Load Checkpoint, and set the resolution that the model was made for.\n\n"
-        "Press Run. The node Train shows how it goes; cancel keeps what was trained until then.",
+        "Press R, choose it at Load Dataset, and choose your model at Load Checkpoint.\n\n"
+        "Press Run. The node Train shows how it goes; cancel keeps what was trained until then.\n\n"
+        "{values}",
     ),
     (
         "What comes out",
         (830, 870, 350, 120),
-        "The file is in output/loras, and Load LoRA lists it at once. Queueing again does not train again unless something changed.",
+        "The file is in output/loras, and Load LoRA lists it at once. Queueing again trains again only if something changed, or another "
+        "workflow ran in between.",
     ),
 ]
+OF_THE_DEMO = (
+    "This is the demo's run: its small model, 128 pixels, 200 steps, its held-out pictures. For SD 1.5 open the template dadapt_lora_sd15."
+)
+OF_SD15 = "512 pixels and 1000 steps are for SD 1.5; a tenth of the pictures is held out, to see when it overtrains."
+SD15_WIDGETS = {  # by the place of the widget, what differs from the demo's
+    "CheckpointLoaderSimple": {0: "v1-5-pruned-emaonly-fp16.safetensors"},
+    "DAdaptLoadDataset": {0: "my_pictures", 2: 512, 3: 0.1, 4: "none"},
+    "DAdaptTrain": {0: 1000, 2: 1, 5: 0},
+    "DAdaptSaveLoRA": {0: "my_lora"},
+    "EmptyLatentImage": {0: 512, 1: 512},
+    "KSampler": {3: 7},
+}
+SD15_PROMPT = "what a caption of yours says"
 
 
 def arrange(workflow: dict) -> dict:
@@ -94,8 +111,25 @@ def arrange(workflow: dict) -> dict:
     ]
     for title, (x, y, width, height), text in NOTES:
         workflow["last_node_id"] += 1
-        workflow["nodes"].append(note(workflow["last_node_id"], title, [x, y], [width, height], text))
+        workflow["nodes"].append(note(workflow["last_node_id"], title, [x, y], [width, height], text.format(values=OF_THE_DEMO)))
     return workflow
+
+
+def for_sd15(workflow: dict) -> dict:
+    """The demo's graph with what SD 1.5 and a person's own pictures need."""
+    workflow = deepcopy(workflow)
+    for node in workflow["nodes"]:
+        for place, value in SD15_WIDGETS.get(node["type"], {}).items():
+            node["widgets_values"][place] = value
+        if node.get("title", "").startswith("prompt"):
+            node["widgets_values"][0] = SD15_PROMPT
+        if node["type"] == "MarkdownNote":
+            node["widgets_values"][0] = node["widgets_values"][0].replace(OF_THE_DEMO, OF_SD15)
+    return workflow
+
+
+def as_file(workflow: dict) -> str:
+    return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"
 
 
 def note(node_id: int, title: str, position: list[int], size: list[int], text: str) -> dict:
@@ -121,7 +155,7 @@ def as_saved(opened: FrontEnd) -> str:
     """The graph as the page saves it, without what belongs to the page: where its view was."""
     workflow = opened.graph()
     workflow["extra"].pop("ds", None)
-    return json.dumps(workflow, indent=2, ensure_ascii=False) + "\n"
+    return as_file(workflow)
 
 
 def look_at_groups(opened: FrontEnd) -> dict[str, int]:
@@ -169,7 +203,9 @@ def test_make_ui_workflow(server, client):
         opened.load_api(graph.example())
         opened.load(arrange(opened.graph()))
         UI_FORM.write_text(as_saved(opened), encoding="utf-8")
+        SD15_FORM.write_text(as_file(for_sd15(json.loads(as_saved(opened)))), encoding="utf-8")
 
         run(opened)
         opened.page.evaluate("() => window.app.extensionManager.command.execute('Workspace.ToggleFocusMode')")
         THUMBNAIL.write_bytes(thumbnail(opened.page.screenshot(clip=look_at_groups(opened))))
+        shutil.copy(THUMBNAIL, SD15_FORM.with_suffix(".jpg"))

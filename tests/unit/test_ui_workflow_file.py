@@ -6,15 +6,19 @@ import re
 
 import pytest
 
+from tests.browser.make_ui_workflow import SD15_FORM, UI_FORM, for_sd15
 from tests.conftest import ROOT
 
-UI_FORM = ROOT / "example_workflows" / "dadapt_lora.json"
 TITLE_HEIGHT = 30
 
 
 @pytest.fixture(scope="module")
 def workflow():
     return json.loads(UI_FORM.read_text(encoding="utf-8"))
+
+
+def test_the_template_for_sd15_is_the_demos_graph_with_what_sd15_needs(workflow):
+    assert json.loads(SD15_FORM.read_text(encoding="utf-8")) == for_sd15(workflow) != workflow
 
 
 def test_nodes_say_which_pack_and_version_they_come_from(workflow):
