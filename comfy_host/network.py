@@ -34,6 +34,16 @@ def family(model) -> Family:
     return chosen
 
 
+def refuse_quantized(model) -> None:
+    """Raises `ModelError` for weights that are more than numbers of one dtype, as GGUF's are."""
+    kinds = {type(weight.data).__name__ for weight in model.model.diffusion_model.parameters() if type(weight.data) is not Tensor}
+    if kinds:
+        raise ModelError(
+            f"This model's weights are quantized ({', '.join(sorted(kinds))}), which cannot be trained on yet. Load the checkpoint in "
+            "fp16, bf16, fp32 or plain fp8."
+        )
+
+
 def compute_dtype(model) -> torch.dtype:
     """What the host computes in with this MODEL, whatever its weights are kept in."""
     return model.get_model_object("manual_cast_dtype") or model.model.get_dtype()

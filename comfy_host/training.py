@@ -20,7 +20,7 @@ from ..trainer.latents import LatentPicture, batches_per_epoch
 from ..trainer.loop import total_steps, train
 from ..trainer.lora_file import lora_tensors
 from ..trainer.memory import StepMemory
-from ..trainer.metadata import training_metadata
+from ..trainer.metadata import RunFacts, training_metadata
 from ..trainer.metrics import (
     BestSoFar,
     Event,
@@ -42,7 +42,7 @@ from ..trainer.targets import Family
 from .layers import TargetLayer, key_map, target_layers
 from .lora_model import LoraModel
 from .memory import load_together, out_of_memory_explained, room_beside, trainable, unload, without_dynamic_loading
-from .network import HostNetwork, compute_dtype, computing_in, family
+from .network import HostNetwork, compute_dtype, computing_in, family, refuse_quantized
 from .progress import Progress
 from .run_folder import RunFolder
 from .text_encoder import HostTextEncoder
@@ -101,6 +101,7 @@ def _prepared(model, clip, vae, job: Job, progress: Progress) -> Training:
     refuse_missing_package(job.recipe)
     precision = choose_precision(job.run.precision, compute_dtype(model), model.load_device)
     model, clip = without_dynamic_loading(computing_in(model, precision.dtype), clip)
+    refuse_quantized(model)
     pictures, heldout = _encode(model, vae, job.dataset, progress)
     unload(vae.patcher)
     text_encoder = HostTextEncoder(clip, trains=job.lora.train_text_encoder)
@@ -156,7 +157,19 @@ class _Run:
         self.best: KeptLora | None = None
         self.notices: list[Notice] = []
         self.keys = key_map(self.model, self.clip)
-        self.started = datetime.now(timezone.utc)
+        self.facts = RunFacts(
+            family=training.family,
+            base_model=job.base_model,
+            clip_skip=self.network.text_encoder.clip_skip,
+            dataset=job.dataset,
+            latents=self.pictures,
+            lora=job.lora,
+            recipe=job.recipe,
+            run=job.run,
+            precision=str(training.precision),
+            steps=self.steps,
+            started=datetime.now(timezone.utc),
+        )
 
     def go(self) -> tuple[LoraModel, Report]:
         for problem in self.job.dataset.problems:
@@ -270,21 +283,7 @@ class _Run:
             self._on_event(Notice(record.step, self.folder.problem))
 
     def _lora(self, kept: KeptLora) -> LoraModel:
-        metadata = training_metadata(
-            family=self.training.family,
-            base_model=self.job.base_model,
-            clip_skip=self.network.text_encoder.clip_skip,
-            dataset=self.job.dataset,
-            latents=self.pictures,
-            lora=self.job.lora,
-            recipe=self.job.recipe,
-            run=self.job.run,
-            precision=str(self.training.precision),
-            steps=self.steps,
-            last=kept.record,
-            started=self.started,
-        )
-        return LoraModel(kept.tensors, metadata, self.keys)
+        return LoraModel(kept.tensors, training_metadata(self.facts, kept.record), self.keys)
 
     def _found(self) -> Iterator[str]:
         """What the run found, and what it made of it."""

@@ -1,8 +1,8 @@
 """Uses a ComfyUI that is already on the machine.
 
-The one thing that is changed there is its Python environment: what requirements.txt names and it lacks is installed,
-after saying so. All that is installed already is handed to pip as constraints, so that no torch, numpy or transformers
-of the user is ever replaced.
+The one thing that is changed there is its Python environment: what requirements.txt names and it lacks, or has in another
+version, is installed, after saying so. All else that is installed already is handed to pip as constraints, so that no torch,
+numpy or transformers of the user is ever replaced.
 """
 
 import json
@@ -50,7 +50,7 @@ def _install_what_is_missing(python: Path) -> None:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text(_installed_versions(python), encoding="utf-8")
         missing = _missing_packages(python, *wanted, "--constraint", str(constraints))
-        say(f"Will install into {python}: {', '.join(missing)}. Nothing that is there already is changed.")
+        say(f"Will install into {python}: {', '.join(missing)}. No other package is changed.")
         install(python, (), "--quiet", *wanted, "--constraint", str(constraints))
 
 

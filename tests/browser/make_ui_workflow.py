@@ -38,8 +38,8 @@ LAYOUT = {
     "DAdaptLoadDataset": [(30, 240, 340, 650)],
     "DAdaptLoRAConfig": [(400, 70, 340, 154)],
     "DAdaptOptimizer": [(400, 290, 340, 600)],
-    "DAdaptTrain": [(830, 70, 350, 560)],
-    "DAdaptSaveLoRA": [(830, 690, 350, 106)],
+    "DAdaptTrain": [(830, 70, 350, 640)],
+    "DAdaptSaveLoRA": [(830, 770, 350, 170)],
     "DAdaptTrainingCurves": [(1270, 970, 290, 82)],
     "PreviewImage": [(1590, 970, 620, 450)],
     "CLIPTextEncode": [(1270, 70, 290, 100), (1270, 230, 290, 80), (1270, 540, 290, 100), (1270, 700, 290, 80)],
@@ -55,7 +55,7 @@ TITLES = {
 }
 GROUPS = [
     ("1  Model, pictures, recipe", (0, -20, 770, 1230), "#3f789e"),
-    ("2  Train and save", (800, -20, 410, 1030), "#8A5A2B"),
+    ("2  Train and save", (800, -20, 410, 1160), "#8A5A2B"),
     ("3  Compare: same prompt, same seed; what the run did", (1240, -20, 1000, 1470), "#4B7A4B"),
 ]
 NOTES = [
@@ -69,7 +69,7 @@ NOTES = [
     ),
     (
         "What comes out",
-        (830, 870, 350, 120),
+        (830, 1000, 350, 120),
         "The file is in output/loras, and Load LoRA lists it at once. Queueing again trains again only if something changed, or another "
         "workflow ran in between.",
     ),

@@ -81,9 +81,23 @@ def streamed():
     return {"model": model.model, "clip's patcher": clip.patcher.model, "clip's module": clip.cond_stage_model, "error": error}
 
 
+class Packed(torch.Tensor):
+    """Stands for GGUF's weights, whose bytes are packed numbers."""
+
+
+def quantized(model):
+    network.refuse_quantized(model)  # not yet
+    layer = model.model.diffusion_model.out[2]
+    layer.weight = torch.nn.Parameter(layer.weight.data.as_subclass(Packed), requires_grad=False)
+    try:
+        network.refuse_quantized(model)
+    except ModelError as refused:
+        return str(refused)
+
+
 def main():
     model, clip = load()
-    result = {"settings": of_a_run(model, clip), "activations": activations(model), "streamed": streamed()}
+    result = {"settings": of_a_run(model, clip), "activations": activations(model), "streamed": streamed(), "quantized": quantized(model)}
     sys.stdout.write(json.dumps(result) + "\n")
 
 

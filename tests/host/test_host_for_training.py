@@ -30,3 +30,7 @@ def test_what_a_newer_host_streams_in_is_loaded_at_once(check):
 
 def test_what_it_cannot_load_at_once_is_refused_with_what_to_do(check):
     assert "--disable-dynamic-vram" in check["streamed"]["error"]
+
+
+def test_quantized_weights_are_refused_by_name(check):
+    assert "quantized (Packed)" in check["quantized"]
