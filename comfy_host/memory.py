@@ -79,8 +79,7 @@ def out_of_memory_explained() -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         raise torch.cuda.OutOfMemoryError(
             "Training did not fit into the GPU's memory. Set checkpointing to 'on' at Train; if it is on, lower the batch_size there, the "
-            "resolution at Load Dataset or dim at LoRA Config, or switch train_text_encoder off. What was trained until then is in the "
-            f"run's folder. ({error})"
+            f"resolution at Load Dataset or dim at LoRA Config, or switch train_text_encoder off. ({error})"
         ) from error
 
 

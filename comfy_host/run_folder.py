@@ -35,16 +35,19 @@ class RunFolder:
         self.records.append(record)
         with self._writing("steps.jsonl"):
             append_records(self.path / "steps.jsonl", [record])
+        with self._writing("tensorboard"):
             self._events.record(record)
 
     def measured(self, heldout: HeldoutLoss) -> None:
         with self._writing("tensorboard"):
             self._events.measured(heldout)
 
-    def keep(self, lora: LoraModel, name: str) -> None:
-        """A LoRA as NAME.safetensors, fp32 because nobody has chosen yet."""
+    def keep(self, lora: LoraModel, name: str) -> bool:
+        """A LoRA as NAME.safetensors, fp32 because nobody has chosen yet; whether it was written."""
         with self._writing(f"{name}.safetensors"):
             write_lora(self.path / f"{name}.safetensors", cast(lora, "fp32"), lora.metadata)
+            return True
+        return False
 
     def drop(self, name: str) -> None:
         with self._writing(f"{name}.safetensors"):
@@ -53,8 +56,9 @@ class RunFolder:
     def end(self, report: dict) -> None:
         """What is known of the run."""
         with self._writing("report.json"):
-            self._events.close()
             (self.path / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
+        with self._writing("tensorboard"):
+            self._events.close()
 
     @contextmanager
     def gone_if_empty(self) -> Iterator[None]:
@@ -63,7 +67,8 @@ class RunFolder:
             yield
         finally:
             if not self.records:
-                self._events.close()
+                with self._writing("tensorboard"):
+                    self._events.close()
                 shutil.rmtree(self.path, ignore_errors=True)
 
     @contextmanager
@@ -71,4 +76,4 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            self.problem = f"{file} could not be written to {self.name}: {error.strerror or error}. Make room there, and save the LoRA"
+            self.problem = f"{file} could not be written to {self.name}: {error.strerror or error}. Make room there, or allow it"

@@ -83,13 +83,13 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
     What was trained until an error or a cancel is in the run's folder.
     """
     folder = RunFolder(job.dataset.name)  # first: that it cannot be written to has to be said before hours of training
-    with folder.gone_if_empty(), out_of_memory_explained():
+    with folder.gone_if_empty():
         training = _prepared(model, clip, vae, job, progress)
         network = training.network
         with trainable(network.modules), network.ready(), lean_and_quick(network.layers()):
             run = _Run(job, training, folder, progress)
             computed_twice = network.blocks(training.family) if training.checkpointing else []
-            with attached(run.adapters), checkpointed(computed_twice), run.kept_on_disk():
+            with out_of_memory_explained(), attached(run.adapters), checkpointed(computed_twice), run.kept_on_disk():
                 return run.go()
 
 
@@ -155,6 +155,7 @@ class _Run:
         self.grid = self._loss_grid(training.heldout)
         self.heldout: list[HeldoutLoss] = []
         self.best: KeptLora | None = None
+        self.best_is_kept = False  # as best.safetensors
         self.notices: list[Notice] = []
         self.keys = key_map(self.model, self.clip)
         self.facts = RunFacts(
@@ -210,7 +211,7 @@ class _Run:
     def _save_unfinished(self, reason: BaseException) -> None:
         """The LoRA as it is, the best one so far, and what was measured."""
         last = self._last()
-        self._keep(last, last)
+        is_kept = self._keep(last, last)
         cancelled = isinstance(reason, comfy.model_management.InterruptProcessingException)
         report = {
             "ended": "cancelled" if cancelled else "failed",
@@ -221,24 +222,31 @@ class _Run:
             "notices": [notice.text for notice in self.notices],
         }
         self.folder.end(report)
-        self.progress.finished("\n".join(self._unfinished(report["ended"], last)))
+        self.progress.finished("\n".join(self._unfinished(report["ended"], last, is_kept)))
 
-    def _unfinished(self, ended: str, last: KeptLora) -> Iterator[str]:
+    def _unfinished(self, ended: str, last: KeptLora, is_kept: bool) -> Iterator[str]:
         yield f"{ended} after step {last.record.step} of {self.steps}"
+        if is_kept:
+            yield f"the LoRA until then: {self.folder.name}/lora.safetensors, in Load LoRA after a press of R"
+        if self.best_is_kept:
+            yield f"the best one, of step {self.best.record.step}: {self.folder.name}/best.safetensors"
         if self.folder.problem:
             yield self.folder.problem
-        else:
-            yield f"the LoRA until then: {self.folder.name}/lora.safetensors, in Load LoRA after a press of R"
-        if self.best and self.best.record.step != last.record.step:
-            yield f"the best one, of step {self.best.record.step}: best.safetensors beside it"
 
-    def _keep(self, chosen: KeptLora, last: KeptLora) -> None:
-        """`chosen` as lora.safetensors, with the last one beside it if that is another, and the best one if that is a third."""
-        self.folder.keep(self._lora(chosen), "lora")
+    def _keep(self, chosen: KeptLora, last: KeptLora) -> bool:
+        """`chosen`, the best or the last LoRA, as lora.safetensors, with the other one beside it under its own name.
+
+        Whether `chosen` was written.
+        """
+        is_kept = self.folder.keep(self._lora(chosen), "lora")
         if chosen.record.step != last.record.step:
             self.folder.keep(self._lora(last), "last")
-        if self.best and self.best.record.step == chosen.record.step:
+        if self.best and self.best.record.step != chosen.record.step:
+            self.best_is_kept = self.best_is_kept or self.folder.keep(self._lora(self.best), "best")
+        elif is_kept:
             self.folder.drop("best")
+            self.best_is_kept = False
+        return is_kept
 
     def _last(self) -> KeptLora:
         return KeptLora(self.folder.records[-1], lora_tensors(self.adapters))
@@ -255,9 +263,15 @@ class _Run:
         return LossGrid.draw(heldout, self.network.timesteps, Generators.seeded(HELDOUT_SEED).heldout) if heldout else None
 
     def _on_event(self, event: Event) -> None:
+        problem = self.folder.problem
+        self._take(event)
+        if self.folder.problem and not problem:
+            self._take(Notice(self.folder.records[-1].step if self.folder.records else 0, self.folder.problem))
+
+    def _take(self, event: Event) -> None:
         match event:
             case StepRecord():
-                self._record(event)
+                self.folder.record(event)
                 self.progress.step(event, self.steps)
             case Measuring(step):
                 self.progress.measuring(step)
@@ -267,7 +281,7 @@ class _Run:
                 self.progress.measured(event, best_of(self.heldout))
             case BestSoFar(lora):
                 self.best = lora
-                self.folder.keep(self._lora(lora), "best")
+                self.best_is_kept = self.folder.keep(self._lora(lora), "best")
             case SafetyCopy(lora):
                 self.folder.keep(self._lora(lora), "lora")
             case SavedOnTheWay(lora):
@@ -275,12 +289,6 @@ class _Run:
             case Notice():
                 self.notices.append(event)
                 self.progress.notice(event)
-
-    def _record(self, record: StepRecord) -> None:
-        problem = self.folder.problem
-        self.folder.record(record)
-        if self.folder.problem and not problem:
-            self._on_event(Notice(record.step, self.folder.problem))
 
     def _lora(self, kept: KeptLora) -> LoraModel:
         return LoraModel(kept.tensors, training_metadata(self.facts, kept.record), self.keys)
@@ -297,10 +305,9 @@ class _Run:
         )
         recipe = self.job.recipe.resolved()
         yield f"recipe '{recipe.preset}': {recipe.schedule}, warmup {recipe.warmup_percent:g}%"
-        batches = batches_per_epoch(self.pictures, self.job.run.batch_size)
-        mean = self.job.dataset.pictures_per_epoch / batches
+        mean = self.job.dataset.pictures_per_epoch / batches_per_epoch(self.pictures, self.job.run.batch_size)
         if mean < FULL * self.job.run.batch_size:
-            yield f"{mean:.1f} pictures a step on average: only pictures of one size share a step, and there are not more"
+            yield f"{mean:.1f} pictures a step on average: only pictures of one size share a step, and the last of an epoch may be fewer"
         if not self.grid:
             yield "no pictures were held out, so that nobody knows if it overtrained: set heldout_share to 0.1 at Load Dataset to see it"
         if self.training.checkpointing:

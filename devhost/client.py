@@ -57,8 +57,11 @@ class Client:
         return self.wait(self.submit(workflow), on_event, timeout)
 
     def submit(self, workflow: Workflow) -> str:
-        """Queues a workflow and returns its prompt id. Raises WorkflowRefused, also where ComfyUI leaves nodes out and runs the others."""
+        """Queues a workflow and returns its prompt id. Raises WorkflowRefused, also where ComfyUI would leave nodes out."""
         status, answer = self._call(self._post("/prompt", {"prompt": workflow, "client_id": self.client_id}))
+        if status == 200 and answer.get("node_errors"):
+            self.post_json("/queue", {"delete": [answer["prompt_id"]]})
+            self.post_json("/interrupt", {"prompt_id": answer["prompt_id"]})
         if status != 200 or answer.get("node_errors"):
             raise _refusal(answer)
         return answer["prompt_id"]

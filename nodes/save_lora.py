@@ -47,7 +47,7 @@ class SaveLoRA(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename=None) -> bool | str:
-        """Before the training, not after it. A name that comes from a link is not known yet."""
+        """When the workflow is queued: the host says so, and runs all but this node. A name that comes from a link is not known."""
         try:
             if filename is not None:
                 lora_path(filename, overwrite=True)

@@ -160,11 +160,13 @@ class ProdigyScheduleFree(_WithD):
 
     @contextmanager
     def handing_on(self) -> Iterator[None]:
+        trained = [p.detach().clone() for p in self.parameters]  # which train() gives back but for rounding
         self.optimizer.eval()
         try:
             yield
         finally:
             self.optimizer.train()
+            torch._foreach_copy_([p.data for p in self.parameters], trained)
 
     def release(self) -> None:
         self.optimizer.eval()

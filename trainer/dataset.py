@@ -84,7 +84,8 @@ def read_dataset(folder: Path, config: DatasetConfig, heldout_folder: Path | Non
     if not files:
         raise DatasetError(" ".join((f"The folder '{name}' has no pictures ({', '.join(sorted(SUFFIXES))}).", *left_out.lines())))
     if heldout_folder is not None:
-        heldout_files = list_pictures(heldout_folder)[0]
+        heldout_files, left_out_there = list_pictures(heldout_folder)
+        left_out = left_out.without(heldout_folder, folder).joined(left_out_there)
         if not heldout_files:
             raise DatasetError(f"The held-out folder '{heldout_folder.name}' has no pictures. Choose another, or 'none'.")
         kept_out = {file.path.resolve() for file in heldout_files}
@@ -115,6 +116,13 @@ class LeftOut:
 
     folders: tuple[str, ...]  # subfolders that are not `N_name`, by their path below the folder
     files: tuple[str, ...]  # names of pictures and captions of types that are not read
+
+    def without(self, other: Path, folder: Path) -> "LeftOut":
+        """Of `folder`, but that `other` is read in another way."""
+        return LeftOut(tuple(name for name in self.folders if (folder / name).resolve() != other.resolve()), self.files)
+
+    def joined(self, other: "LeftOut") -> "LeftOut":
+        return LeftOut(self.folders + other.folders, self.files + other.files)
 
     def lines(self) -> Iterable[str]:
         if self.folders:

@@ -214,8 +214,9 @@ class _Training:
     def _measure(self, record: StepRecord | None) -> None:
         """Of the weights to hand on; `record` None is the untouched model."""
         step = record.step if record else 0
+        self.on_event(Measuring(step))
         with self._handing_on():
-            loss = self._loss(self.heldout, lambda: self.on_event(Measuring(step)))
+            loss = self._loss(self.heldout)
             measured = HeldoutLoss(step, loss if math.isfinite(loss) else None)
             self.heldout_losses.append(measured)
             self.on_event(measured)
@@ -239,9 +240,9 @@ class _Training:
         """Of the weights that are trained, which burn first."""
         return self._loss(self.probe)
 
-    def _loss(self, grid: LossGrid, before_batch: Callable[[], None] = lambda: None) -> float:
+    def _loss(self, grid: LossGrid) -> float:
         with self.precision.autocast():
-            return grid.loss(self.network, before_batch)
+            return grid.loss(self.network)
 
     def _snapshot(self) -> Any:
         return self.optimizer.snapshot(), self.average and self.average.snapshot()

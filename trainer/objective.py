@@ -1,6 +1,6 @@
 """What is minimised: how well the network predicts the noise in a noised latent (Ho et al. 2020, arXiv 2006.11239, eq. 14)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,11 +63,10 @@ class LossGrid:
         return cls(tuple(repeated), noises, tuple(int((place + 0.5) / count * timesteps) for place in order))
 
     @torch.no_grad()
-    def loss(self, network: Network, before_batch: Callable[[], None] = lambda: None, batch_size: int = 8) -> float:
-        """Mean loss over the grid. `before_batch` may raise, to end a long measurement."""
+    def loss(self, network: Network, batch_size: int = 8) -> float:
+        """Mean loss over the grid."""
         total = 0.0
         for start in range(0, len(self.pictures), batch_size):
-            before_batch()
             total += self._losses(network, slice(start, start + batch_size))
         return total / len(self.pictures)
 

@@ -53,7 +53,7 @@ class Watching(Progress):
     def __init__(self, models) -> None:
         super().__init__(None)
         self.models, self.waits, self.devices, self.losses = models, [], {}, []
-        self._before = 0
+        self._before = pretended_device.waits
 
     def step(self, record, steps) -> None:
         self.waits.append(pretended_device.waits - self._before)

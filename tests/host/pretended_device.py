@@ -91,11 +91,15 @@ def _computed(operation, arguments, named):
         if there and not isinstance(arguments[0], _There):
             _count_wait()
         return arguments[0]
+    if name == "_local_scalar_dense":  # .item(), float(), bool()
+        if there:
+            _count_wait()
+        return result
     goes_there = bool(there) if wanted is None else torch.device(wanted).type == NAME
     if goes_there:
         known = {id(tensor.here): tensor for tensor in there}  # of an operation in place
         return tree_map(lambda leaf: _put_there(leaf, known), result)
-    if there and name in ("_to_copy", "_local_scalar_dense"):
+    if there and name == "_to_copy":
         _count_wait()
     return result
 

@@ -93,17 +93,21 @@ def test_error_in_the_middle(server, client, trained, before, folder_name):
     assert len(results.layers(results.run_lora(folder))) == 120
 
 
-def test_a_disk_that_fails_does_not_cost_the_run(server, client, folder_name):
-    """The file of the records becomes something that cannot be written; the LoRA comes out, and the report says what is missing."""
-    workflow = graph.training(folder_name, duration=20)
+def test_a_disk_that_fails_costs_neither_the_run_nor_what_is_on_it(server, client, folder_name):
+    """Something that cannot be written over lies where the run's LoRA is to be; the best one, which would be that, stays where it is."""
+    workflow = graph.training(folder_name, duration=12, measure_every=2)
+    graph.settings(workflow, "DAdaptLoadDataset").update(heldout_folder="dadapt_demo/heldout")
     graph.settings(workflow, "DAdaptOptimizer").update(graph.EAGER)
+    train = graph.node_of(workflow, "DAdaptTrain")
+    save = graph.add(workflow, "DAdaptSaveLoRA", lora=[train, 2], filename="disk", dtype="fp32", existing_file="overwrite")
     prompt_id, folder = started(server, client, workflow)
-    (folder / "steps.jsonl").unlink()
-    (folder / "steps.jsonl").mkdir()
+    (folder / "lora.safetensors").mkdir()
+    (folder / "lora.safetensors" / "in the way").touch()
     execution = client.wait(prompt_id, timeout=300).check()
-    text = results.report(execution, graph.node_of(workflow, "DAdaptTrain"))["text"]
-    assert text.startswith("Warning: steps.jsonl could not be written to ") and folder.name in text
-    assert_lora_is_loadable(server, client, folder)
+    report = results.report(execution, train)
+    assert f"Warning: lora.safetensors could not be written to loras/dadapt_runs/{folder.name}: " in report["text"]
+    assert results.metadata(folder / "best.safetensors")["ss_steps"] == str(report["best_step"])
+    assert (server.base / "output" / results.saved(execution, save)["file"]).is_file()
 
 
 def test_cancel_before_the_first_step_leaves_no_run_folder(server, client, folder, folder_name):

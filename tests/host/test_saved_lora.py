@@ -74,7 +74,7 @@ def test_name_that_is_taken(server, client, trained, existing_file, name):
 
 
 @pytest.mark.parametrize("filename", ["../escaped", "styles/../../escaped", "  ", ".safetensors"])
-def test_name_outside_the_lora_folder_is_refused_before_the_training(server, client, trained, filename):
+def test_name_outside_the_lora_folder_is_refused_when_it_is_queued(server, client, trained, filename):
     before = set(server.base.rglob("*.safetensors"))
     workflow, node = save(trained, filename, "add a number")
     with pytest.raises(WorkflowRefused, match="expected a name such as 'my_lora'") as refused:

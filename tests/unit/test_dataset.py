@@ -58,6 +58,14 @@ def test_nothing_that_is_left_out_goes_without_a_word(tmp_path):
         assert name in dataset.report
 
 
+def test_a_held_out_folder_inside_is_not_left_out_and_its_own_faults_are_told(tmp_path):
+    add_picture(tmp_path, "a.png", "a")
+    add_picture(tmp_path / "kept", "b.png", "b")
+    (tmp_path / "kept" / "phone.heic").write_bytes(b"x")
+    problems = read_dataset(tmp_path, SMALL, tmp_path / "kept").problems
+    assert problems == ["files of types that are not read: 1: phone.heic (save pictures as PNG or JPEG, captions as txt)"]
+
+
 def test_pictures_that_lose_much_of_themselves_are_named(tmp_path):
     add_picture(tmp_path, "panorama.png", "a", size=(512, 128))
     add_picture(tmp_path, "wide.png", "b", size=(256, 128))

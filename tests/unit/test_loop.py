@@ -16,7 +16,6 @@ from comfyui_dadapt_lora.trainer.lora_file import lora_tensors
 from comfyui_dadapt_lora.trainer.metrics import (
     BestSoFar,
     HeldoutLoss,
-    Measuring,
     SafetyCopy,
     SavedOnTheWay,
     StepRecord,
@@ -227,27 +226,6 @@ def test_a_run_of_a_minute_makes_no_safety_copy():
     network = ToyNetwork()
     _, events = run(network, adapters_of(network), steps=10)
     assert of_kind(SafetyCopy, events) == []
-
-
-def test_a_cancel_is_heard_between_the_batches_of_a_measurement():
-    class Stopped(Exception):
-        pass
-
-    network = ToyNetwork()
-    grid = toy_grid(network)
-    batches = math.ceil(len(grid.pictures) / 8)
-    assert batches > 1
-    heard = []
-
-    def stop_in_the_second_batch():
-        heard.append(1)
-        if len(heard) == 2:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        grid.loss(network, stop_in_the_second_batch)
-    _, events = run(network, adapters_of(network), steps=5, heldout=grid, measure_every=5)
-    assert [event.step for event in of_kind(Measuring, events)] == [0] * batches + [5] * batches
 
 
 def test_ema_hands_on_the_average_of_the_steps():
