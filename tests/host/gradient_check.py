@@ -26,7 +26,7 @@ import comfy.sd  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from comfyui_dadapt_lora.comfy_host import attention, layers, lora_model, memory, network, prompts, text_encoder  # noqa: E402
-from comfyui_dadapt_lora.trainer import adapter, checkpointing, frozen_layers, lora_file, objective, recipe  # noqa: E402
+from comfyui_dadapt_lora.trainer import adapter, checkpointing, convolution, frozen_layers, lora_file, objective, recipe  # noqa: E402
 
 CAPTIONS = ["fluent3d, red apple", "a (very) long caption " * 20]  # one and two chunks of tokens
 PARTS = ("unet", "text_encoder")
@@ -121,6 +121,21 @@ def counted_attention():
         setattr(attention, name, original)
 
 
+@contextmanager
+def as_products():
+    """All convolutions are computed as those of a large weight at few places, of which the demo's model has none. Gives them."""
+    made, before = [], vars(convolution).copy()
+
+    def counted(module, x):
+        made.append(module)
+        return before["convolution_as_product"](module, x)
+
+    convolution.convolution_as_product, convolution.LARGE_WEIGHT, convolution.FEW_PLACES = counted, 0, 2**30
+    yield made
+    for name in ("convolution_as_product", "LARGE_WEIGHT", "FEW_PLACES"):
+        setattr(convolution, name, before[name])
+
+
 def parameters(adapters):
     return [p for one in adapters for p in (one.down, one.up)]
 
@@ -168,6 +183,10 @@ def main():
     for name, precision in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
         result[f"lean {name}"] = change(model, clip, adapters, precision, lean=True)
         result[f"checkpointed {name}"] = change(model, clip, adapters, precision, lean=True, checkpoint=True)
+    with as_products() as made:
+        result["products fp32"] = change(model, clip, adapters, torch.float32, lean=True)
+        result["convolutions as products"] = len(made)
+        result["products bf16"] = change(model, clip, adapters, torch.bfloat16, lean=True)
     with counted_attention() as calls:
         all_gradients(model, clip, adapters, precision=torch.float32)
         result["attention fp32"] = dict(calls)

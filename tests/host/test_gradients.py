@@ -35,6 +35,13 @@ def test_keeping_less_for_backward_changes_no_gradient(check, way, tolerance):
     assert check[way] < tolerance
 
 
+@pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-5), ("bf16", 0.02)])
+def test_convolutions_as_products_change_no_gradient_but_for_rounding(check, precision, tolerance):
+    """Through all of the host's own, of every stride and kernel that its UNet has."""
+    assert check["convolutions as products"] > 20
+    assert check[f"products {precision}"] < tolerance
+
+
 def test_every_attention_is_that_of_training_and_plain_in_bf16(check):
     """Two for each of the UNet's transformer blocks, one for each layer of the text encoder. None has more than 256 keys here."""
     assert check["attention fp32"] == {"training_attention": ATTENTIONS}
