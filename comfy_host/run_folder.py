@@ -69,7 +69,7 @@ class RunFolder:
             if not self.records:
                 with self._writing("tensorboard"):
                     self._events.close()
-                shutil.rmtree(self.path, ignore_errors=True)
+                shutil.rmtree(self.path, ignore_errors=True)  # an empty folder that stays must not hide what ended the run
 
     @contextmanager
     def _writing(self, file: str) -> Iterator[None]:

@@ -65,7 +65,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Training:
+class Prepared:
     """What is trained on what, and how. The network is loaded."""
 
     family: Family
@@ -84,16 +84,16 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
     """
     folder = RunFolder(job.dataset.name)  # first: that it cannot be written to has to be said before hours of training
     with folder.gone_if_empty():
-        training = _prepared(model, clip, vae, job, progress)
-        network = training.network
+        prepared = _prepared(model, clip, vae, job, progress)
+        network = prepared.network
         with trainable(network.modules), network.ready(), lean_and_quick(network.layers()):
-            run = _Run(job, training, folder, progress)
-            computed_twice = network.blocks(training.family) if training.checkpointing else []
+            run = _Run(job, prepared, folder, progress)
+            computed_twice = network.blocks(prepared.family) if prepared.checkpointing else []
             with out_of_memory_explained(), attached(run.adapters), checkpointed(computed_twice), run.kept_on_disk():
                 return run.go()
 
 
-def _prepared(model, clip, vae, job: Job, progress: Progress) -> Training:
+def _prepared(model, clip, vae, job: Job, progress: Progress) -> Prepared:
     """Everything that does not train is done with, and off the device, before what does is loaded."""
     chosen = family(model)
     _refuse_missing(clip, vae)
@@ -114,7 +114,7 @@ def _prepared(model, clip, vae, job: Job, progress: Progress) -> Training:
     checkpointing = memory.wants_checkpointing(job.run.checkpointing, room_beside(network.patchers))
     progress.phase("loading the model")
     load_together(network.patchers, memory.bytes(checkpointing))
-    return Training(chosen, network, layers, pictures, heldout, precision, checkpointing)
+    return Prepared(chosen, network, layers, pictures, heldout, precision, checkpointing)
 
 
 def _refuse_missing(clip, vae) -> None:
@@ -146,20 +146,20 @@ def _remember_captions(text_encoder: HostTextEncoder, pictures: list[LatentPictu
 class _Run:
     """One run on modules that are loaded and ready."""
 
-    def __init__(self, job: Job, training: Training, folder: RunFolder, progress: Progress) -> None:
-        self.job, self.training, self.folder, self.progress = job, training, folder, progress
-        self.network, self.pictures = training.network, training.pictures
+    def __init__(self, job: Job, prepared: Prepared, folder: RunFolder, progress: Progress) -> None:
+        self.job, self.prepared, self.folder, self.progress = job, prepared, folder, progress
+        self.network, self.pictures = prepared.network, prepared.pictures
         self.model, self.clip = self.network.patcher, self.network.text_encoder.clip
         self.steps = total_steps(job.run, self.pictures)
-        self.adapters = self._new_adapters(training.layers)
-        self.grid = self._loss_grid(training.heldout)
+        self.adapters = self._new_adapters(prepared.layers)
+        self.grid = self._loss_grid(prepared.heldout)
         self.heldout: list[HeldoutLoss] = []
         self.best: KeptLora | None = None
         self.best_is_kept = False  # as best.safetensors
         self.notices: list[Notice] = []
         self.keys = key_map(self.model, self.clip)
         self.facts = RunFacts(
-            family=training.family,
+            family=prepared.family,
             base_model=job.base_model,
             clip_skip=self.network.text_encoder.clip_skip,
             dataset=job.dataset,
@@ -167,7 +167,7 @@ class _Run:
             lora=job.lora,
             recipe=job.recipe,
             run=job.run,
-            precision=str(training.precision),
+            precision=str(prepared.precision),
             steps=self.steps,
             started=datetime.now(timezone.utc),
         )
@@ -184,7 +184,7 @@ class _Run:
             self.adapters,
             self.job.recipe,
             self.job.run,
-            self.training.precision,
+            self.prepared.precision,
             self._on_event,
             self.grid,
         )
@@ -299,8 +299,8 @@ class _Run:
         names = {"unet": "UNet", "text_encoder": "text encoder"}
         values = sum(adapter.down.numel() + adapter.up.numel() for adapter in self.adapters)
         yield (
-            f"{self.training.family.name} in {str(self.network.weight_dtype).removeprefix('torch.')} on {self.network.device}, computed in "
-            f"{self.training.precision}; " + " and ".join(f"{count} {names[part]} layers" for part, count in layers.items())
+            f"{self.prepared.family.name} in {str(self.network.weight_dtype).removeprefix('torch.')} on {self.network.device}, computed in "
+            f"{self.prepared.precision}; " + " and ".join(f"{count} {names[part]} layers" for part, count in layers.items())
             + f" at dim {self.job.lora.dim}, {values / 1e6:.1f} million values"
         )
         recipe = self.job.recipe.resolved()
@@ -310,7 +310,7 @@ class _Run:
             yield f"{mean:.1f} pictures a step on average: only pictures of one size share a step, and the last of an epoch may be fewer"
         if not self.grid:
             yield "no pictures were held out, so that nobody knows if it overtrained: set heldout_share to 0.1 at Load Dataset to see it"
-        if self.training.checkpointing:
+        if self.prepared.checkpointing:
             yield "checkpointing: each block is computed twice, which takes less memory"
         yield from self._upstream()
 
