@@ -26,8 +26,8 @@ from ..trainer import dataset as dataset_module
 from ..trainer.dataset import fingerprint, read_dataset
 from ..trainer.latents import Batch, LatentPicture, epochs
 from ..trainer.pictures import read_picture, read_thumbnail
-from ..trainer.recipe import DatasetConfig
 from ..trainer.seeds import Generators
+from ..trainer.settings.dataset import DatasetConfig
 
 LATENT = (4, 64, 64)  # of 512 px
 TIMESTEPS = 1000

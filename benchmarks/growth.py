@@ -30,7 +30,8 @@ from ..trainer.loop import train
 from ..trainer.metrics import StepRecord
 from ..trainer.packages import package
 from ..trainer.precision import Precision
-from ..trainer.recipe import OptimizerConfig, RunConfig
+from ..trainer.settings.optimizer import OptimizerConfig
+from ..trainer.settings.run import RunConfig
 from .optimizer import RECIPE, UNBLOCKED, count, lora_groups, sd15_layers, sdxl_layers
 from .plain_unet import CHANNELS, PIXELS, PlainNetwork, Sizes
 from .results import machine, machine_line

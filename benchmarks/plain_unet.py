@@ -272,9 +272,7 @@ class PlainNetwork:
 
     timesteps = TIMESTEPS
 
-    def __init__(
-        self, sizes: Sizes, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0
-    ) -> None:
+    def __init__(self, sizes: Sizes, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0) -> None:
         self.device = torch.device(device)
         with torch.random.fork_rng(), self.device:
             torch.manual_seed(seed)

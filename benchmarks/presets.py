@@ -29,7 +29,7 @@ from devhost.layout import Host, default_base
 from devhost.server import HostServer
 
 from ..trainer.curves import draw_comparison
-from ..trainer.recipe import OptimizerConfig
+from ..trainer.settings.optimizer import OptimizerConfig
 from .demo_runs import append_row, parsed_settings, prepared_workflow, read_rows, reported, same_run
 
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3)

@@ -129,5 +129,3 @@ def _row(name: str, now: float | None, before: float | None) -> str:
     cells = ["missing" if figure is None else f"{figure:.4g}" for figure in (now, before)]
     change = "-" if now is None or not before else f"{now / before:.2f}"
     return f"| {name} | {cells[0]} | {cells[1]} | {change} |"
-
-

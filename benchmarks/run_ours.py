@@ -28,7 +28,10 @@ def _train(order: Order, gate: Gate) -> None:
     from comfyui_dadapt_lora.comfy_host.progress import Progress
     from comfyui_dadapt_lora.comfy_host.training import Job, train_lora
     from comfyui_dadapt_lora.trainer.dataset import read_dataset
-    from comfyui_dadapt_lora.trainer.recipe import DatasetConfig, LoraConfig, OptimizerConfig, RunConfig
+    from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
+    from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
+    from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
+    from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
     from .models import load
     from .parts import Parts

@@ -36,7 +36,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     trainers.add_options(parser)
     parser.add_argument("--rounds", type=int, metavar="N", help=f"counted steps of each trainer; default: {ROUNDS}")
     parser.add_argument(
-        "--outside-from", type=int, default=OUTSIDE_FROM, metavar="STEP",
+        "--outside-from",
+        type=int,
+        default=OUTSIDE_FROM,
+        metavar="STEP",
         help=f"first of the {STEPS_OUTSIDE} steps whose share outside of the network is counted, from 3 up; default: {OUTSIDE_FROM}",
     )
 

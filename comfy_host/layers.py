@@ -7,7 +7,7 @@ import comfy.lora
 from torch import nn
 
 from ..trainer.errors import ModelError
-from ..trainer.recipe import ATTENTION, LoraConfig
+from ..trainer.settings.lora import ATTENTION, LoraConfig
 from ..trainer.targets import Family, is_adaptable, matching_layers
 
 

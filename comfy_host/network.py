@@ -118,9 +118,7 @@ class HostNetwork:
         return self.sampling.noise_scaling(sigmas, noise.clone(), latents, False)  # it may write over the noise
 
     def predict(self, noised: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        self.patcher.model.apply_model(
-            noised, self._sigmas[timesteps], c_crossattn=text, transformer_options=self._options.copy()
-        )
+        self.patcher.model.apply_model(noised, self._sigmas[timesteps], c_crossattn=text, transformer_options=self._options.copy())
         output, self._raw_output = self._raw_output, None
         return output
 

@@ -34,10 +34,12 @@ from ..trainer.metrics import (
 )
 from ..trainer.objective import LossGrid
 from ..trainer.precision import Precision, choose_precision
-from ..trainer.presets import PRESETS
-from ..trainer.recipe import LoraConfig, OptimizerConfig, RunConfig
 from ..trainer.report import Report
 from ..trainer.seeds import Generators
+from ..trainer.settings.lora import LoraConfig
+from ..trainer.settings.optimizer import OptimizerConfig
+from ..trainer.settings.presets import PRESETS
+from ..trainer.settings.run import RunConfig
 from ..trainer.targets import Family
 from .layers import TargetLayer, key_map, target_layers
 from .lora_model import LoraModel
@@ -254,10 +256,7 @@ class _Run:
     def _new_adapters(self, layers: Sequence[TargetLayer]) -> list[LoraAdapter]:
         generator = Generators.seeded(self.job.run.seed).init
         devices = {"unet": self.network.device, "text_encoder": self.network.text_encoder.device}
-        return [
-            new_adapter(layer.name, layer.part, layer.module, self.job.lora.dim, generator, devices[layer.part])
-            for layer in layers
-        ]
+        return [new_adapter(layer.name, layer.part, layer.module, self.job.lora.dim, generator, devices[layer.part]) for layer in layers]
 
     def _loss_grid(self, heldout: list[LatentPicture]) -> LossGrid | None:
         return LossGrid.draw(heldout, self.network.timesteps, Generators.seeded(HELDOUT_SEED).heldout) if heldout else None
@@ -300,7 +299,8 @@ class _Run:
         values = sum(adapter.down.numel() + adapter.up.numel() for adapter in self.adapters)
         yield (
             f"{self.prepared.family.name} in {str(self.network.weight_dtype).removeprefix('torch.')} on {self.network.device}, computed in "
-            f"{self.prepared.precision}; " + " and ".join(f"{count} {names[part]} layers" for part, count in layers.items())
+            f"{self.prepared.precision}; "
+            + " and ".join(f"{count} {names[part]} layers" for part, count in layers.items())
             + f" at dim {self.job.lora.dim}, {values / 1e6:.1f} million values"
         )
         recipe = self.job.recipe.resolved()

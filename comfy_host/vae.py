@@ -17,9 +17,7 @@ from .images import to_image
 _remembered: WeakKeyDictionary[nn.Module, dict[tuple, Tensor]] = WeakKeyDictionary()
 
 
-def encode_pictures(
-    model, vae, dataset: Dataset, pictures: Sequence[Picture], on_picture: Callable[[int], None]
-) -> list[LatentPicture]:
+def encode_pictures(model, vae, dataset: Dataset, pictures: Sequence[Picture], on_picture: Callable[[int], None]) -> list[LatentPicture]:
     """Latents of each picture at the size of its bucket, scaled as `model` wants them, on its device.
 
     Pictures that the last run with this VAE had are not encoded again. Calls `on_picture` after each of the others, with their number

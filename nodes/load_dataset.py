@@ -8,7 +8,7 @@ from ..comfy_host.progress import show
 from ..trainer.contact_sheet import contact_sheet
 from ..trainer.dataset import fingerprint, read_dataset
 from ..trainer.errors import TrainerError
-from ..trainer.recipe import DatasetConfig
+from ..trainer.settings.dataset import DatasetConfig
 from . import schema
 
 

@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from ..trainer.errors import TrainerError
-from ..trainer.recipe import SAME_AS_DIM, LoraConfig
-from ..trainer.settings import limits_of
+from ..trainer.settings.declare import limits_of
+from ..trainer.settings.lora import SAME_AS_DIM, LoraConfig
 from . import schema
 
 

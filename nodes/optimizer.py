@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..trainer.recipe import OptimizerConfig
+from ..trainer.settings.optimizer import OptimizerConfig
 from . import schema
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from comfy_api.latest import io
 
-from ..trainer.settings import Limits, limits_of
+from ..trainer.settings.declare import Limits, limits_of
 
 CATEGORY = "training/DAdapt LoRA"
 
@@ -38,9 +38,7 @@ def _widget(name: str, default, limits: Limits) -> io.Input:
     if isinstance(default, int):
         # without this the front end would add "randomize after queue" to a seed, and train again at every queue
         control = {"control_after_generate": False} if name == "seed" else {}
-        return io.Int.Input(
-            name, default=default, min=limits.min, max=limits.max, step=limits.step or 1, tooltip=limits.help, **control
-        )
+        return io.Int.Input(name, default=default, min=limits.min, max=limits.max, step=limits.step or 1, tooltip=limits.help, **control)
     if isinstance(default, float):
         return io.Float.Input(
             name, default=default, min=limits.min, max=limits.max, step=limits.step, round=limits.step, tooltip=limits.help

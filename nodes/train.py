@@ -6,7 +6,7 @@ from ..comfy_host.lora_model import apply_lora
 from ..comfy_host.progress import Progress
 from ..comfy_host.training import Job, train_lora
 from ..comfy_host.upstream import checkpoint_name
-from ..trainer.recipe import RunConfig
+from ..trainer.settings.run import RunConfig
 from . import schema
 
 

@@ -41,9 +41,7 @@ class LoraAdapter:
         return self.down.shape[0]
 
 
-def new_adapter(
-    name: str, part: str, module: nn.Module, dim: int, generator: torch.Generator, device: torch.device
-) -> LoraAdapter:
+def new_adapter(name: str, part: str, module: nn.Module, dim: int, generator: torch.Generator, device: torch.device) -> LoraAdapter:
     """An adapter for `module` that computes zero, with fp32 parameters on `device`. Raises `ModelError` for a layer that has no LoRA."""
     if not is_adaptable(module):
         raise ModelError(f"{name}: expected a linear layer or a 2D convolution without groups, got {module}.")

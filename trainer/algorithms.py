@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .dadapt import DAdaptAdam, reference_optimizer
 from .optimizer import Numbers, RunOptimizer, groups_of
 from .packages import package, quietly
-from .recipe import NO_CAP, OptimizerConfig
+from .settings.optimizer import NO_CAP, OptimizerConfig
 
 Parts = Mapping[str, Sequence[nn.Parameter]]
 

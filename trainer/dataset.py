@@ -19,7 +19,7 @@ from PIL import Image
 from .buckets import bucket_for, share_cut_off
 from .errors import DatasetError
 from .pictures import OTHER_SUFFIXES, SUFFIXES, read_thumbnail
-from .recipe import DatasetConfig
+from .settings.dataset import DatasetConfig
 
 THUMBNAIL_SIDE = 128  # pixels
 DECODERS = 4  # at once: a picture of 50 megapixels takes several hundred MB while it is decoded

@@ -39,9 +39,10 @@ from .metrics import (
 from .objective import LossGrid, Network, losses
 from .optimizer import Numbers, RunOptimizer
 from .precision import Precision
-from .recipe import NEVER_FROZEN, NO_EMA, TO_THE_END, OptimizerConfig, RunConfig
-from .schedule import rate_factor, warmup_steps
 from .seeds import Generators
+from .settings.optimizer import NEVER_FROZEN, NO_EMA, TO_THE_END, OptimizerConfig
+from .settings.run import RunConfig
+from .settings.schedule import rate_factor, warmup_steps
 from .updates import UpdateSizes
 
 MOST_SKIPPED_IN_A_ROW = 20  # steps that are not finite before a run is given up; enough to halve an fp16 loss scale down to 1
@@ -128,9 +129,7 @@ class _Training:
         self.advice = Advice(self.recipe, self.steps)
         self.loss_average = RunningAverage()
         self.heldout_losses: list[HeldoutLoss] = []
-        self.measured = (
-            measured_steps(self.steps, run.batch_size, len(heldout.pictures), run.measure_every) if heldout else set()
-        )
+        self.measured = measured_steps(self.steps, run.batch_size, len(heldout.pictures), run.measure_every) if heldout else set()
         self.save_every = run.save_every * _steps_per_unit(run, pictures)
         self._copied = 0.0  # seconds of the run at the last safety copy
         self.probe = LossGrid.draw(pictures, network.timesteps, generators.probe, SAMPLES) if self.recipe.burn_guard else None

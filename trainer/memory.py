@@ -7,7 +7,7 @@ import torch
 
 from .latents import LatentPicture
 from .precision import Precision
-from .recipe import RunConfig
+from .settings.run import RunConfig
 from .targets import Family
 
 BYTES_A_VALUE = 24  # of a LoRA: weight, gradient, the optimizer's m, v and s in fp32, and what a step casts

@@ -9,8 +9,10 @@ from datetime import datetime, timezone
 from .dataset import Dataset
 from .latents import LatentPicture, batches_per_epoch
 from .metrics import StepRecord
-from .recipe import ATTENTION, LoraConfig, OptimizerConfig, RunConfig
-from .schedule import warmup_steps
+from .settings.lora import ATTENTION, LoraConfig
+from .settings.optimizer import OptimizerConfig
+from .settings.run import RunConfig
+from .settings.schedule import warmup_steps
 from .targets import Family
 
 OPTIMIZER_NAMES = {

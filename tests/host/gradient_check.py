@@ -25,8 +25,20 @@ load_pack()
 import comfy.sd  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
-from comfyui_dadapt_lora.comfy_host import attention, layers, lora_model, memory, network, prompts, text_encoder  # noqa: E402
-from comfyui_dadapt_lora.trainer import adapter, checkpointing, convolution, frozen_layers, lora_file, objective, recipe  # noqa: E402
+from comfyui_dadapt_lora.comfy_host import attention  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.layers import target_layers  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.lora_model import LoraModel, apply_lora  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.memory import load_together, trainable  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.network import HostNetwork, family  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.prompts import as_plain_prompt  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.text_encoder import HostTextEncoder  # noqa: E402
+from comfyui_dadapt_lora.trainer import convolution  # noqa: E402
+from comfyui_dadapt_lora.trainer.adapter import attached, new_adapter  # noqa: E402
+from comfyui_dadapt_lora.trainer.checkpointing import checkpointed  # noqa: E402
+from comfyui_dadapt_lora.trainer.frozen_layers import lean_and_quick  # noqa: E402
+from comfyui_dadapt_lora.trainer.lora_file import lora_tensors  # noqa: E402
+from comfyui_dadapt_lora.trainer.objective import losses  # noqa: E402
+from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig  # noqa: E402
 
 CAPTIONS = ["fluent3d, red apple", "a (very) long caption " * 20]  # one and two chunks of tokens
 PARTS = ("unet", "text_encoder")
@@ -47,10 +59,10 @@ def inputs():
 def new_adapters(model, clip):
     """Adapters with a random `up`, so that gradients reach `down` too."""
     generator = torch.Generator().manual_seed(2)
-    family = network.family(model)
+    chosen = family(model)
     adapters = [
-        adapter.new_adapter(layer.name, layer.part, layer.module, 4, generator, torch.device("cpu"))
-        for layer in layers.target_layers(model, clip, family, recipe.LoraConfig(layers="all"))
+        new_adapter(layer.name, layer.part, layer.module, 4, generator, torch.device("cpu"))
+        for layer in target_layers(model, clip, chosen, LoraConfig(layers="all"))
     ]
     for one in adapters:
         one.up.data = torch.randn(one.up.shape, generator=generator) * 0.02
@@ -59,18 +71,18 @@ def new_adapters(model, clip):
 
 def gradients(model, clip, adapters, lean=True, checkpoint=False, precision=torch.float32):
     """Loss, with gradients as training gets them, through hooks on the host's loaded modules."""
-    encoder = text_encoder.HostTextEncoder(clip, trains=True)
-    host = network.HostNetwork(model, encoder)
-    memory.load_together(host.patchers, 0)
+    encoder = HostTextEncoder(clip, trains=True)
+    host = HostNetwork(model, encoder)
+    load_together(host.patchers, 0)
     with ExitStack() as training:
-        training.enter_context(memory.trainable(host.modules))
+        training.enter_context(trainable(host.modules))
         training.enter_context(host.ready())
-        training.enter_context(frozen_layers.lean_and_quick(host.layers() if lean else []))
-        training.enter_context(adapter.attached(adapters))
-        training.enter_context(checkpointing.checkpointed(host.blocks(network.family(model)) if checkpoint else []))
+        training.enter_context(lean_and_quick(host.layers() if lean else []))
+        training.enter_context(attached(adapters))
+        training.enter_context(checkpointed(host.blocks(family(model)) if checkpoint else []))
         latents, noise, timesteps = inputs()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-            loss = objective.losses(host, latents, CAPTIONS, noise, timesteps).mean()
+            loss = losses(host, latents, CAPTIONS, noise, timesteps).mean()
         loss.backward()
     return loss.item()
 
@@ -142,13 +154,13 @@ def parameters(adapters):
 
 def patched_loss(model, clip, adapters):
     """The same loss of the model that the host patches with the LoRA's tensors, by the host's inference code alone."""
-    lora = lora_model.LoraModel(lora_file.lora_tensors(adapters), {}, {})
+    lora = LoraModel(lora_tensors(adapters), {}, {})
     with torch.inference_mode():
-        patched, patched_clip = lora_model.apply_lora(model, clip, lora)
-        embeddings = [patched_clip.encode(prompts.as_plain_prompt(caption)) for caption in CAPTIONS]
+        patched, patched_clip = apply_lora(model, clip, lora)
+        embeddings = [patched_clip.encode(as_plain_prompt(caption)) for caption in CAPTIONS]
         length = max(embedding.shape[1] for embedding in embeddings)
         text = torch.cat([embedding.repeat(1, length // embedding.shape[1], 1) for embedding in embeddings])
-        memory.load_together([patched], 0)
+        load_together([patched], 0)
         latents, noise, timesteps = inputs()
         sigma = patched.model.model_sampling.sigmas[timesteps]
         noised = latents + sigma.view(-1, 1, 1, 1) * noise

@@ -88,9 +88,7 @@ def add_lora_picture(workflow: Workflow, lora_name: str, seed: int = 1) -> str:
 def add_load_lora(workflow: Workflow, lora_name: str, model: list | None = None, clip: list | None = None) -> str:
     """Adds the host's own Load LoRA at strength 1, on the checkpoint's MODEL and CLIP where no others are given; returns its id."""
     model, clip = model or [loader(workflow), 0], clip or [loader(workflow), 1]
-    return add(
-        workflow, "LoraLoader", model=model, clip=clip, lora_name=lora_name, strength_model=1.0, strength_clip=1.0
-    )
+    return add(workflow, "LoraLoader", model=model, clip=clip, lora_name=lora_name, strength_model=1.0, strength_clip=1.0)
 
 
 def add_training(workflow: Workflow, **changed) -> str:

@@ -21,7 +21,9 @@ import comfy.model_management as management  # noqa: E402
 import comfy.sd  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
-from comfyui_dadapt_lora.comfy_host import memory, network, text_encoder  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.memory import trainable, without_dynamic_loading  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.network import compute_dtype, computing_in, refuse_quantized  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.text_encoder import HostTextEncoder  # noqa: E402
 from comfyui_dadapt_lora.trainer.errors import ModelError  # noqa: E402
 
 MATMUL = torch.backends.cuda.matmul
@@ -42,9 +44,9 @@ def of_a_run(model, clip):
     """The settings before, while training, and afterwards; set by hand to what they would be on a GPU."""
     management.NUM_STREAMS, MATMUL.allow_fp16_accumulation = 2, True
     management.intermediate_device = lambda: torch.device("meta")
-    encoder = text_encoder.HostTextEncoder(clip, trains=True)
+    encoder = HostTextEncoder(clip, trains=True)
     before = settings()
-    with memory.trainable([encoder.module]), encoder.ready():
+    with trainable([encoder.module]), encoder.ready():
         inside = settings()
     return {"before": before, "inside": inside, "after": settings()}
 
@@ -53,8 +55,8 @@ def activations(model):
     """What the host makes of its activations in a run of each precision, with a model that it computes in fp16."""
     model = model.clone()
     model.set_model_compute_dtype(torch.float16)
-    dtypes = {dtype: network.compute_dtype(network.computing_in(model, dtype)) for dtype in (torch.float16, torch.bfloat16, torch.float32)}
-    return {str(run): str(host) for run, host in dtypes.items()} | {"afterwards": str(network.compute_dtype(model))}
+    dtypes = {dtype: compute_dtype(computing_in(model, dtype)) for dtype in (torch.float16, torch.bfloat16, torch.float32)}
+    return {str(run): str(host) for run, host in dtypes.items()} | {"afterwards": str(compute_dtype(model))}
 
 
 class Streamed:
@@ -72,9 +74,9 @@ class Streamed:
 
 
 def streamed():
-    model, clip = memory.without_dynamic_loading(Streamed(), Streamed())
+    model, clip = without_dynamic_loading(Streamed(), Streamed())
     try:
-        memory.without_dynamic_loading(Streamed(), Streamed(from_file=False))
+        without_dynamic_loading(Streamed(), Streamed(from_file=False))
         error = ""
     except ModelError as refused:
         error = str(refused)
@@ -86,11 +88,11 @@ class Packed(torch.Tensor):
 
 
 def quantized(model):
-    network.refuse_quantized(model)  # not yet
+    refuse_quantized(model)  # not yet
     layer = model.model.diffusion_model.out[2]
     layer.weight = torch.nn.Parameter(layer.weight.data.as_subclass(Packed), requires_grad=False)
     try:
-        network.refuse_quantized(model)
+        refuse_quantized(model)
     except ModelError as refused:
         return str(refused)
 

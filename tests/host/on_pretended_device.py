@@ -26,7 +26,10 @@ import torch  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.progress import Progress  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.training import Job, train_lora  # noqa: E402
 from comfyui_dadapt_lora.trainer.dataset import read_dataset  # noqa: E402
-from comfyui_dadapt_lora.trainer.recipe import DatasetConfig, LoraConfig, OptimizerConfig, RunConfig  # noqa: E402
+from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig  # noqa: E402
+from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig  # noqa: E402
+from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig  # noqa: E402
+from comfyui_dadapt_lora.trainer.settings.run import RunConfig  # noqa: E402
 from graph import EAGER  # noqa: E402  beside this file
 
 STEPS = 4
@@ -96,9 +99,7 @@ def trained(precision="fp32", text_encoder=True, checkpointing="off", recipe=EAG
 
 def difference(lora, reference) -> float:
     """The largest of any tensor, over that tensor's largest value."""
-    return max(
-        ((lora[name] - reference[name]).abs().max() / reference[name].abs().max().clamp(min=1e-12)).item() for name in reference
-    )
+    return max(((lora[name] - reference[name]).abs().max() / reference[name].abs().max().clamp(min=1e-12)).item() for name in reference)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import pytest
 from comfyui_dadapt_lora.trainer.advice import Advice, of_finished_run
 from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss, StepRecord
-from comfyui_dadapt_lora.trainer.recipe import OptimizerConfig
+from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 
 STEPS = 100
 

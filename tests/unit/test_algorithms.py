@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 from comfyui_dadapt_lora.trainer.algorithms import build_optimizer
-from comfyui_dadapt_lora.trainer.presets import PRESETS
-from comfyui_dadapt_lora.trainer.recipe import OptimizerConfig
+from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
+from comfyui_dadapt_lora.trainer.settings.presets import PRESETS
 from torch import nn
 
 STEPS = 120

@@ -10,7 +10,7 @@ from comfyui_dadapt_lora.benchmarks.turns import Trainer, alternate, in_turns, o
 from devhost.errors import HostError
 from tests.conftest import ROOT
 
-TOY = '''
+TOY = """
 import sys
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ with told_when_over(gate, lambda: {"name": name}):
         if name == "mortal" and gate.steps == 2:
             raise RuntimeError("out of something")
         gate.step(name=name)
-'''
+"""
 
 
 @pytest.fixture

@@ -37,9 +37,7 @@ def frozen(layer: nn.Module) -> nn.Module:
 def test_output_and_gradient_are_those_of_pytorch(make, batch):
     torch.manual_seed(0)
     layer, x = frozen(make()).double(), torch.randn(batch, 6, 8, 7, dtype=torch.float64)
-    for ours, theirs in zip(
-        output_and_gradient(lambda x: convolution_as_product(layer, x), x), output_and_gradient(layer, x), strict=True
-    ):
+    for ours, theirs in zip(output_and_gradient(lambda x: convolution_as_product(layer, x), x), output_and_gradient(layer, x), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 

@@ -7,7 +7,7 @@ import pytest
 from comfyui_dadapt_lora.trainer.contact_sheet import contact_sheet
 from comfyui_dadapt_lora.trainer.dataset import fingerprint, has_pictures, read_dataset, with_trigger
 from comfyui_dadapt_lora.trainer.errors import DatasetError
-from comfyui_dadapt_lora.trainer.recipe import DatasetConfig
+from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
 from PIL import Image
 
 SMALL = DatasetConfig(resolution=128)

@@ -22,8 +22,8 @@ from comfyui_dadapt_lora.trainer.metrics import (
     append_records,
 )
 from comfyui_dadapt_lora.trainer.objective import LossGrid
-from comfyui_dadapt_lora.trainer.presets import PRESETS
-from comfyui_dadapt_lora.trainer.recipe import RunConfig
+from comfyui_dadapt_lora.trainer.settings.presets import PRESETS
+from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
 from tests.unit.toy import ToyNetwork, adapters_of, measured, of_kind, pictures, run, toy_grid, weights
 

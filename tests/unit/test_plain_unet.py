@@ -11,14 +11,13 @@ from comfyui_dadapt_lora.trainer.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.loop import train
 from comfyui_dadapt_lora.trainer.metrics import StepRecord
 from comfyui_dadapt_lora.trainer.objective import LossGrid, losses
-from comfyui_dadapt_lora.trainer.recipe import OptimizerConfig, RunConfig
+from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
+from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
 from tests.unit.toy import FP32
 
 UNET_PARAMETERS, TEXT_PARAMETERS = 859_520_964, 123_060_480  # of the published checkpoint
-TINY = Sizes(
-    width=16, multipliers=(1, 2), res_blocks=1, heads=2, text_width=16, text_layers=2, text_heads=2, tokens=8, vocabulary=64
-)
+TINY = Sizes(width=16, multipliers=(1, 2), res_blocks=1, heads=2, text_width=16, text_layers=2, text_heads=2, tokens=8, vocabulary=64)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from comfyui_dadapt_lora.trainer.loop import train
 from comfyui_dadapt_lora.trainer.metrics import StepRecord
 from comfyui_dadapt_lora.trainer.objective import LossGrid
 from comfyui_dadapt_lora.trainer.precision import Precision
-from comfyui_dadapt_lora.trainer.recipe import OptimizerConfig, RunConfig
+from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
+from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 from torch import Tensor, nn
 
 WORDS = {"red": 0, "blue": 1}

@@ -4,9 +4,12 @@ import math
 
 import pytest
 from comfyui_dadapt_lora.trainer.errors import SettingError
-from comfyui_dadapt_lora.trainer.recipe import DatasetConfig, LoraConfig, OptimizerConfig, RunConfig
-from comfyui_dadapt_lora.trainer.schedule import rate_factor, warmup_steps
-from comfyui_dadapt_lora.trainer.settings import limits_of
+from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
+from comfyui_dadapt_lora.trainer.settings.declare import limits_of
+from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
+from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
+from comfyui_dadapt_lora.trainer.settings.run import RunConfig
+from comfyui_dadapt_lora.trainer.settings.schedule import rate_factor, warmup_steps
 
 
 def test_defaults_are_the_guides():

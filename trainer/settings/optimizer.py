@@ -1,4 +1,4 @@
-"""What one training run is asked to do: frozen settings with their checks, ranges and help.
+"""The recipe of one run: what DAdapt Optimizer shows.
 
 The recipe is the guide "the best LoRA optimizer for lazy people" of April 2023: learning rate 1.0, text encoder 0.5, UNet 1.0,
 constant with 10% warmup, decoupled weight decay 0.02, alpha = dim. The help texts carry its advice; the nodes show them as tooltips.
@@ -8,100 +8,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from .errors import SettingError
+from ..errors import SettingError
+from .declare import check_settings, limits_of, setting
+from .growth import auto_growth
 from .presets import AUTO_GROWTH, NO_GROWTH_LIMIT, PRESETS
 from .schedule import SCHEDULES
-from .settings import check_settings, limits_of, setting
 
-SAME_AS_DIM = "same as dim"
-ATTENTION = "attention"
-
-
-@dataclass(frozen=True)
-class DatasetConfig:
-    """How a folder of pictures is read."""
-
-    trigger_word: str = setting(
-        "",
-        "A word that the model does not know yet, put before each caption ('fluent3d, red apple'). Write it in your prompt to call "
-        "the LoRA. Leave it empty to train on the captions alone, which keeps more of what the model already knows of their words.",
-    )
-    resolution: int = setting(
-        512,
-        "Side of the square, in pixels, that a picture's area is brought to. Pictures keep their shape: they are sorted into buckets "
-        "of this area. Choose what the model was made for: 512 for SD 1.5.",
-        min=64,
-        max=2048,
-        step=64,
-    )
-    heldout_share: float = setting(
-        0.0,
-        "Share of the pictures that is not trained on but measured, to see when the LoRA starts to overtrain. 0 is off; 0.1 is "
-        "sensible from about 30 pictures on. The same pictures are chosen each time.",
-        min=0.0,
-        max=0.5,
-        step=0.05,
-    )
-    broken_pictures: str = setting(
-        "stop",
-        "What to do when a picture cannot be read. 'stop' names all of them and trains nothing; 'skip' leaves them out and says so in "
-        "the report.",
-        choices=("stop", "skip"),
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """Size of the LoRA and the parts of the model that it adapts. alpha is dim: there is no other choice."""
-
-    dim: int = setting(
-        16,
-        "Rank of the LoRA: how much it can hold, and how large its file is. 8 to 16 for a character or an object, 16 to 32 for a "
-        "style, rarely more than 64.",
-        min=1,
-        max=512,
-    )
-    alpha: str | float = setting(
-        SAME_AS_DIM,
-        "Always the same as dim. D-Adaptation finds the rate by itself; an alpha below dim does not dampen it, it multiplies it and "
-        "makes the result worse.",
-    )
-    train_unet: bool = setting(True, "Adapt the UNet, the part that draws. Leave it on unless you only want to teach words.")
-    train_text_encoder: bool = setting(
-        True,
-        "Adapt the text encoder, the part that reads the prompt. On: trigger words are learned better. Off: faster, less memory, and "
-        "the LoRA disturbs other prompts less.",
-    )
-    layers: str = setting(
-        ATTENTION,
-        "Which layers of the UNet are adapted. 'attention': those of its transformer blocks, as in most LoRAs. 'all': every linear layer "
-        "and convolution, known as LoCon; it holds more of a texture or a brush stroke, is slower, and its file is several times larger.",
-        choices=(ATTENTION, "all"),
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        if self.alpha not in (SAME_AS_DIM, self.dim):
-            raise SettingError(
-                f"alpha: expected {SAME_AS_DIM!r} (here {self.dim}), got {self.alpha!r}. With D-Adaptation another alpha does not "
-                "dampen the training: the estimated rate grows to cancel it and overshoots (d x17 at alpha 1, dim 128). Leave alpha "
-                "at the same value as dim; to train more gently, lower the learning rate at DAdapt Optimizer (0.5 is half speed)."
-            )
-        if not (self.train_unet or self.train_text_encoder):
-            raise SettingError("Nothing to train: both 'train unet' and 'train text encoder' are off. Switch at least one on.")
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The trained parts, of "unet" and "text_encoder"."""
-        chosen = {"unet": self.train_unet, "text_encoder": self.train_text_encoder}
-        return tuple(part for part, trained in chosen.items() if trained)
-
-
-USEFUL_D = 5e-4
-REACHED_AT, REACHED_AFTER = 0.64, 128  # share of the run and steps, whichever is less; where d starts to move comes on top
 NO_CAP, NEVER_FROZEN, NO_EMA, TO_THE_END = 0.0, 0.0, 0.0, 100.0
 ALL_PRESETS_USE = {
     *("preset", "learning_rate", "unet", "text_encoder", "warmup_percent", "schedule"),
@@ -127,9 +39,7 @@ class OptimizerConfig:
         max=10.0,
         step=0.05,
     )
-    unet: float = setting(
-        1.0, "Speed of the UNet, as a share of the learning rate above.", min=0.01, max=10.0, step=0.05
-    )
+    unet: float = setting(1.0, "Speed of the UNet, as a share of the learning rate above.", min=0.01, max=10.0, step=0.05)
     text_encoder: float = setting(
         0.5,
         "Speed of the text encoder, as a share of the learning rate above. 0.5 is truly half the UNet's speed: it burns more easily.",
@@ -163,9 +73,7 @@ class OptimizerConfig:
         step=0.001,
     )
     beta1: float = setting(0.9, "How long a gradient is remembered. Rarely worth changing.", min=0.0, max=0.999, step=0.01)
-    beta2: float = setting(
-        0.999, "How long the size of gradients is remembered. Rarely worth changing.", min=0.5, max=0.99999, step=0.001
-    )
+    beta2: float = setting(0.999, "How long the size of gradients is remembered. Rarely worth changing.", min=0.5, max=0.99999, step=0.001)
     d0: float = setting(
         1e-6,
         "First guess of d, from which it only rises. Choose it too low rather than too high; 1e-5 helps runs below 100 steps.",
@@ -314,73 +222,3 @@ class OptimizerConfig:
     def stop_percent(self, part: str) -> float:
         """Share of the run, in percent, at which `part` stops training."""
         return {"unet": self.stop_unet_percent, "text_encoder": self.stop_text_encoder_percent}[part]
-
-
-def auto_growth(d0: float, steps: int) -> float:
-    """The growth rate at which d reaches 5e-4 in two thirds of the run, and in 128 steps at most, when all gradients agree.
-
-    Measured on the demo's model, where AdamW does best at 5e-4 to 1e-3: without a limit d passes through there at x1.3 to x2 a step,
-    stops at 2e-3 to 4e-3, and breaks shapes on the way. At 5% a step, which the 128 steps are, the network has time to answer.
-    """
-    return max(1.0, (USEFUL_D / d0) ** (1 / min(REACHED_AT * steps, REACHED_AFTER)))
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Length, batch, seed and precision of one run."""
-
-    duration: int = setting(
-        1000,
-        "How long to train, in the unit below. 1000 to 2000 steps at batch 1 suit 20 to 50 pictures; fewer with larger batches.",
-        min=1,
-        max=1_000_000,
-    )
-    duration_unit: str = setting(
-        "steps",
-        "'steps' counts batches. 'epochs' counts how often each picture is seen, with its repeats.",
-        choices=("steps", "epochs"),
-    )
-    batch_size: int = setting(
-        1,
-        "Pictures a step. More is smoother and needs more memory; with 2 to 4, fewer steps are needed.",
-        min=1,
-        max=64,
-    )
-    seed: int = setting(
-        0, "The same seed gives the same LoRA on the same machine.", min=0, max=2**53 - 1
-    )
-    precision: str = setting(
-        "auto",
-        "In what the network computes while it trains; the LoRA itself is always fp32. 'auto' takes what the model was loaded in where "
-        "that has 16 bits, else bf16 where the hardware is fast at it, else fp32.",
-        choices=("auto", "fp32", "bf16", "fp16"),
-    )
-
-    measure_every: int = setting(
-        0,
-        "Steps between two measurements of the held-out pictures. 0 is auto: 4 to 20 times a run, so that measuring takes about a fifth "
-        "of the time that training takes. Has no effect without held-out pictures at Load Dataset.",
-        min=0,
-        max=1_000_000,
-    )
-    hand_on: str = setting(
-        "best",
-        "Which LoRA goes to the outputs: 'best' is the one with the lowest held-out loss, 'last' the one of the last step. Without "
-        "held-out pictures both are the last. The other one is kept in the run's folder.",
-        choices=("best", "last"),
-    )
-    save_every: int = setting(
-        0,
-        "Keeps a LoRA every so often, in the unit of the duration, in the run's folder, where Load LoRA lists it. 0 is off.",
-        min=0,
-        max=1_000_000,
-    )
-    checkpointing: str = setting(
-        "auto",
-        "'on' computes each block of the network twice, so that only its inputs are kept for the backward pass: about a third slower, "
-        "with a fraction of the memory. The LoRA is the same. 'auto' switches it on where a step would not fit without it.",
-        choices=("auto", "on", "off"),
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self)

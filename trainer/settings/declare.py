@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .errors import SettingError
+from ..errors import SettingError
 
 
 @dataclass(frozen=True)

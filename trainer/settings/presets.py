@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 AUTO_GROWTH = 0.0
 NO_GROWTH_LIMIT = 10.0
-
 _OF_D = frozenset({"d0", "growth_rate", "bias_correction"})
 _OF_OUR_STEP = frozenset({"implementation", "decouple", "d_cap", "freeze_d_percent", "s_in_bf16"})
 _OF_PARTS = frozenset({"stop_unet_percent", "stop_text_encoder_percent"})
