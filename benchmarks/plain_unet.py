@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..trainer.adapter import LoraAdapter, new_adapter
+from ..trainer.families import FAMILIES
+from ..trainer.layers.adaptable import matching_layers
 from ..trainer.seeds import stream
-from ..trainer.targets import FAMILIES, matching_layers
 
 CHANNELS = 4  # of a latent
 PIXELS = 8  # of a picture's side, to one of its latent

@@ -24,7 +24,8 @@ def main() -> None:
 def _counts(order: Order) -> dict:
     """FLOPs by what trains, and how many weights a step reads."""
     import torch
-    from comfyui_dadapt_lora.trainer.targets import family_of, matching_layers
+    from comfyui_dadapt_lora.trainer.families import family_of
+    from comfyui_dadapt_lora.trainer.layers.adaptable import matching_layers
 
     from .floors import adaptable, adapted_flops, merged_flops
     from .models import load

@@ -13,8 +13,8 @@ import comfy.ldm.modules.attention
 import torch
 from torch import Tensor, nn
 
-from ..trainer.attention import is_faster_plain, plain_attention
-from ..trainer.wrapping import Forward, forwards_wrapped
+from ..trainer.layers.attention import is_faster_plain, plain_attention
+from ..trainer.layers.wrapping import Forward, forwards_wrapped
 
 HARMLESS = {"transformer_options", "low_precision_attention", "_inside_attn_wrapper"}  # of the host's keywords, whatever their values
 

@@ -7,8 +7,9 @@ import comfy.lora
 from torch import nn
 
 from ..trainer.errors import ModelError
+from ..trainer.families import Family
+from ..trainer.layers.adaptable import is_adaptable, matching_layers
 from ..trainer.settings.lora import ATTENTION, LoraConfig
-from ..trainer.targets import Family, is_adaptable, matching_layers
 
 
 @dataclass(frozen=True)

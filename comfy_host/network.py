@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..trainer.errors import ModelError
-from ..trainer.targets import Family, family_of, matching_layers
+from ..trainer.families import Family, family_of
+from ..trainer.layers.adaptable import matching_layers
 from .attention import for_unet
 from .text_encoder import HostTextEncoder
 

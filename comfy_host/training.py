@@ -11,12 +11,13 @@ import torch
 from ..trainer import advice
 from ..trainer.adapter import LoraAdapter, attached, lora_values, new_adapter
 from ..trainer.algorithms import refuse_missing_package
-from ..trainer.checkpointing import checkpointed
 from ..trainer.dataset import Dataset
 from ..trainer.errors import ModelError
-from ..trainer.frozen_layers import lean_and_quick
+from ..trainer.families import Family
 from ..trainer.heldout import best_of
 from ..trainer.latents import LatentPicture, batches_per_epoch
+from ..trainer.layers.checkpointing import checkpointed
+from ..trainer.layers.frozen import lean_and_quick
 from ..trainer.loop import total_steps, train
 from ..trainer.lora_file import lora_tensors
 from ..trainer.memory import StepMemory
@@ -40,7 +41,6 @@ from ..trainer.settings.lora import LoraConfig
 from ..trainer.settings.optimizer import OptimizerConfig
 from ..trainer.settings.presets import PRESETS
 from ..trainer.settings.run import RunConfig
-from ..trainer.targets import Family
 from .layers import TargetLayer, key_map, target_layers
 from .lora_model import LoraModel
 from .memory import load_together, out_of_memory_explained, room_beside, trainable, unload, without_dynamic_loading

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import ModelError
-from .targets import is_adaptable
+from .layers.adaptable import is_adaptable
 
 # q, k and v of one attention: where they read the same tensor, their downs are one matmul, which keeps that tensor once for backward
 _ATTENTION_INPUT = re.compile(r"^(.*_)(?:to_[qkv]|[qkv]_proj)$")

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
 from .dataset import Dataset
+from .families import Family
 from .latents import LatentPicture, batches_per_epoch
 from .metrics import StepRecord
 from .settings.lora import ATTENTION, LoraConfig
 from .settings.optimizer import OptimizerConfig
 from .settings.run import RunConfig
 from .settings.schedule import warmup_steps
-from .targets import Family
 
 OPTIMIZER_NAMES = {
     "prodigy": "prodigyopt.prodigy.Prodigy",

@@ -108,4 +108,11 @@ def test_the_check_sees_imports():
     """Else the tests above could pass on nothing."""
     assert {"comfy", "folder_paths", "server", "nodes", "execution", "comfy_api"} <= set(comfyui_modules())
     seen = {name for part in PARTS for file in modules(part) for name in imports(file)}
-    assert {"torch", "folder_paths", "comfy_api.latest", "pack.trainer.settings.optimizer", "pack.comfy_host.training", "pack.nodes.schema"} <= seen
+    assert {
+        "torch",
+        "folder_paths",
+        "comfy_api.latest",
+        "pack.trainer.settings.optimizer",
+        "pack.comfy_host.training",
+        "pack.nodes.schema",
+    } <= seen

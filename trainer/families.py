@@ -5,10 +5,7 @@ With all of its layers, the UNet has 282.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-from torch import nn
 
 from .errors import ModelError
 
@@ -36,7 +33,6 @@ _TRANSFORMER_LAYERS = re.compile(
 _UNET_BLOCKS = re.compile(r"^(?:(?:input_blocks|output_blocks)\.\d+\.\d+|middle_block\.\d+)$")  # below the sequences of blocks
 _CLIP_BLOCKS = re.compile(r"text_model\.encoder\.layers\.\d+$")
 _CLIP_LAYERS = re.compile(r"text_model\.encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])$")
-
 FAMILIES = {
     "SD15": Family(
         name="SD 1.5",
@@ -64,13 +60,3 @@ def family_of(host_class: str) -> Family:
             "Load such a checkpoint in the Load Checkpoint node."
         )
     return FAMILIES[host_class]
-
-
-def matching_layers(names: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
-    """The module names that `pattern` chooses, in their order."""
-    return [name for name in names if pattern.search(name)]
-
-
-def is_adaptable(module: nn.Module) -> bool:
-    """A linear layer, or a 2D convolution without groups: what a LoRA can adapt at all."""
-    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer import convolution
-from comfyui_dadapt_lora.trainer.convolution import (
+from comfyui_dadapt_lora.trainer.layers import convolution
+from comfyui_dadapt_lora.trainer.layers.convolution import (
     FEW_PLACES,
     LARGE_WEIGHT,
     convolution_as_product,

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from .adaptable import is_adaptable
 from .convolution import quick_convolution
-from .targets import is_adaptable
 from .wrapping import Forward, forwards_wrapped
 
 CASTABLE = (torch.float32, torch.float16, torch.bfloat16)  # fp8 weights may have a scale beside them

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer import convolution, frozen_layers
-from comfyui_dadapt_lora.trainer.frozen_layers import lean_and_quick
+from comfyui_dadapt_lora.trainer.layers import convolution
+from comfyui_dadapt_lora.trainer.layers import frozen as frozen_layers
+from comfyui_dadapt_lora.trainer.layers.frozen import lean_and_quick
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer.checkpointing import checkpointed
+from comfyui_dadapt_lora.trainer.layers.checkpointing import checkpointed
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer.attention import MOST_KEYS, is_faster_plain, plain_attention
+from comfyui_dadapt_lora.trainer.layers.attention import MOST_KEYS, is_faster_plain, plain_attention
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
