@@ -22,10 +22,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..trainer import dataset as dataset_module
-from ..trainer.dataset import fingerprint, read_dataset
-from ..trainer.latents import Batch, LatentPicture, epochs
-from ..trainer.pictures import read_picture, read_thumbnail
+from ..trainer.data import dataset as dataset_module
+from ..trainer.data.dataset import read_dataset
+from ..trainer.data.fingerprint import fingerprint
+from ..trainer.data.latents import LatentPicture
+from ..trainer.data.order import Batch, epochs
+from ..trainer.data.pictures import read_picture, read_thumbnail
+from ..trainer.data.problems import report_of
 from ..trainer.seeds import Generators
 from ..trainer.settings.dataset import DatasetConfig
 
@@ -84,7 +87,7 @@ def _reading(count: int, side: int, rounds: int) -> dict[str, Any]:
         read = read_dataset(folder, config)
         seconds = {
             "read": _median(lambda: read_dataset(folder, config), rounds),
-            "bucket and report": _median(lambda: read.report, rounds),
+            "bucket and report": _median(lambda: report_of(read), rounds),
             "fingerprint, first": _median(lambda: _fingerprint_of_unknown(folder, config), rounds),
             "fingerprint, again": _median(lambda: fingerprint(folder, config), rounds),
         }

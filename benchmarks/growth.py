@@ -24,7 +24,7 @@ from devhost.console import say
 
 from ..trainer.adapter import LoraAdapter, attached
 from ..trainer.dadapt import DAdaptAdam, reference_optimizer
-from ..trainer.latents import LatentPicture
+from ..trainer.data.latents import LatentPicture
 from ..trainer.layers.frozen import lean_and_quick
 from ..trainer.loop import train
 from ..trainer.metrics import StepRecord

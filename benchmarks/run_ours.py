@@ -27,7 +27,7 @@ def _train(order: Order, gate: Gate) -> None:
     import torch
     from comfyui_dadapt_lora.comfy_host.progress import Progress
     from comfyui_dadapt_lora.comfy_host.training import Job, train_lora
-    from comfyui_dadapt_lora.trainer.dataset import read_dataset
+    from comfyui_dadapt_lora.trainer.data.dataset import read_dataset
     from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
     from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
     from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..trainer.dataset import has_pictures
+from ..trainer.data.folder import has_pictures
 from ..trainer.errors import DatasetError, SettingError
 
 REGISTERED = "dadapt_datasets"  # key in extra_model_paths.yaml

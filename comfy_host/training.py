@@ -11,11 +11,13 @@ import torch
 from ..trainer import advice
 from ..trainer.adapter import LoraAdapter, attached, lora_values, new_adapter
 from ..trainer.algorithms import refuse_missing_package
-from ..trainer.dataset import Dataset
+from ..trainer.data.dataset import Dataset
+from ..trainer.data.latents import LatentPicture
+from ..trainer.data.order import batches_per_epoch
+from ..trainer.data.problems import problems_of
 from ..trainer.errors import ModelError
 from ..trainer.families import Family
 from ..trainer.heldout import best_of
-from ..trainer.latents import LatentPicture, batches_per_epoch
 from ..trainer.layers.checkpointing import checkpointed
 from ..trainer.layers.frozen import lean_and_quick
 from ..trainer.loop import total_steps, train
@@ -175,7 +177,7 @@ class _Run:
         )
 
     def go(self) -> tuple[LoraModel, Report]:
-        for problem in self.job.dataset.problems:
+        for problem in problems_of(self.job.dataset):
             self._on_event(Notice(0, problem))
         for line in self._upstream():
             self.progress.notice(Notice(0, line))  # the report has it among what was found

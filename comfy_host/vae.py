@@ -6,11 +6,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..trainer.buckets import fit_to_bucket
-from ..trainer.dataset import Dataset, Picture, content_digest
+from ..trainer.data.buckets import fit_to_bucket
+from ..trainer.data.dataset import Dataset, Picture
+from ..trainer.data.fingerprint import content_digest
+from ..trainer.data.latents import LatentPicture
+from ..trainer.data.pictures import read_picture
 from ..trainer.errors import ModelError
-from ..trainer.latents import LatentPicture
-from ..trainer.pictures import read_picture
 from .images import to_image
 
 # What the last run with each VAE encoded: a workflow that is queued again, with other settings, starts at once.

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from comfyui_dadapt_lora.trainer.dataset import with_trigger
+from comfyui_dadapt_lora.trainer.data.captions import with_trigger
 from PIL import Image
 
 from devhost.client import Client

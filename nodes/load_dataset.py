@@ -5,8 +5,10 @@ from comfy_api.latest import io, ui
 from ..comfy_host.folders import NO_FOLDER, dataset_folders, find_dataset_folder
 from ..comfy_host.images import to_image
 from ..comfy_host.progress import show
-from ..trainer.contact_sheet import contact_sheet
-from ..trainer.dataset import fingerprint, read_dataset
+from ..trainer.data.contact_sheet import contact_sheet
+from ..trainer.data.dataset import read_dataset
+from ..trainer.data.fingerprint import fingerprint
+from ..trainer.data.problems import report_of
 from ..trainer.errors import TrainerError
 from ..trainer.settings.dataset import DatasetConfig
 from . import schema
@@ -67,9 +69,10 @@ class LoadDataset(io.ComfyNode):
     def execute(cls, folder, heldout_folder, **settings) -> io.NodeOutput:
         root, config, heldout_root = _folders_and_config(folder, heldout_folder, settings)
         dataset = read_dataset(root, config, heldout_root, name=folder)
-        show(dataset.report, cls.hidden.unique_id)
+        report = report_of(dataset)
+        show(report, cls.hidden.unique_id)
         sheet = to_image(contact_sheet(dataset))
-        return io.NodeOutput(dataset, sheet, dataset.report, ui=ui.PreviewImage(sheet, cls=cls))
+        return io.NodeOutput(dataset, sheet, report, ui=ui.PreviewImage(sheet, cls=cls))
 
 
 def _folders_and_config(folder: str, heldout_folder: str | None, settings: dict):

@@ -19,9 +19,10 @@ from .advice import Advice
 from .algorithms import build_optimizer
 from .averaging import WeightAverage
 from .burn_guard import SAMPLES, Burn, BurnGuard
+from .data.latents import LatentPicture
+from .data.order import Batch, batches_per_epoch, epochs
 from .errors import DivergedError
 from .heldout import best_of, measured_steps
-from .latents import Batch, LatentPicture, batches_per_epoch, epochs
 from .lora_file import lora_tensors
 from .memory import peak_memory_mb, start_of_peak
 from .metrics import (

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .data.latents import LatentPicture
 from .families import Family
-from .latents import LatentPicture
 from .precision import Precision
 from .settings.run import RunConfig
 

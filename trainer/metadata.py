@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
-from .dataset import Dataset
+from .data.dataset import Dataset
+from .data.latents import LatentPicture
+from .data.order import batches_per_epoch
 from .families import Family
-from .latents import LatentPicture, batches_per_epoch
 from .metrics import StepRecord
 from .settings.lora import ATTENTION, LoraConfig
 from .settings.optimizer import OptimizerConfig

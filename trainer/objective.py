@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .latents import LatentPicture
+from .data.latents import LatentPicture
 
 FEWEST_SAMPLES = 32  # of a grid: fewer make a curve that depends on which
 

@@ -25,7 +25,7 @@ import pretended_device  # noqa: E402  beside this file
 import torch  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.progress import Progress  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.training import Job, train_lora  # noqa: E402
-from comfyui_dadapt_lora.trainer.dataset import read_dataset  # noqa: E402
+from comfyui_dadapt_lora.trainer.data.dataset import read_dataset  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig  # noqa: E402

@@ -9,8 +9,8 @@ import torch
 from comfyui_dadapt_lora.benchmarks.optimizer import CountHostReads
 from comfyui_dadapt_lora.trainer import loop
 from comfyui_dadapt_lora.trainer.adapter import attached
+from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.errors import DivergedError, SettingError
-from comfyui_dadapt_lora.trainer.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.loop import total_steps
 from comfyui_dadapt_lora.trainer.lora_file import lora_tensors
 from comfyui_dadapt_lora.trainer.metrics import (

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.families import FAMILIES
-from comfyui_dadapt_lora.trainer.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.memory import StepMemory
 from comfyui_dadapt_lora.trainer.precision import Precision
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer.latents import LatentPicture
+from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.objective import LossGrid, losses
 
 from tests.unit.toy import CHANNELS, ToyNetwork

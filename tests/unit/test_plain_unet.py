@@ -7,7 +7,7 @@ import torch
 from comfyui_dadapt_lora.benchmarks.optimizer import CountOperations, sd15_layers
 from comfyui_dadapt_lora.benchmarks.plain_unet import PlainNetwork, Sizes
 from comfyui_dadapt_lora.trainer.adapter import attached
-from comfyui_dadapt_lora.trainer.latents import LatentPicture
+from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.loop import train
 from comfyui_dadapt_lora.trainer.metrics import StepRecord
 from comfyui_dadapt_lora.trainer.objective import LossGrid, losses

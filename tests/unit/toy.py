@@ -5,7 +5,7 @@ Beside it what a test of the loop trains on it, and how.
 
 import torch
 from comfyui_dadapt_lora.trainer.adapter import attached, new_adapter
-from comfyui_dadapt_lora.trainer.latents import LatentPicture
+from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.loop import train
 from comfyui_dadapt_lora.trainer.metrics import StepRecord
 from comfyui_dadapt_lora.trainer.objective import LossGrid

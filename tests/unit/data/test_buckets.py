@@ -1,7 +1,7 @@
 """Aspect buckets."""
 
 import pytest
-from comfyui_dadapt_lora.trainer.buckets import STEP, bucket_for, bucket_sizes, fit_to_bucket, share_cut_off
+from comfyui_dadapt_lora.trainer.data.buckets import STEP, bucket_for, bucket_sizes, fit_to_bucket, share_cut_off
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageOps

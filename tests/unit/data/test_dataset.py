@@ -4,8 +4,12 @@ import os
 
 import numpy as np
 import pytest
-from comfyui_dadapt_lora.trainer.contact_sheet import contact_sheet
-from comfyui_dadapt_lora.trainer.dataset import fingerprint, has_pictures, read_dataset, with_trigger
+from comfyui_dadapt_lora.trainer.data.captions import with_trigger
+from comfyui_dadapt_lora.trainer.data.contact_sheet import contact_sheet
+from comfyui_dadapt_lora.trainer.data.dataset import read_dataset
+from comfyui_dadapt_lora.trainer.data.fingerprint import fingerprint
+from comfyui_dadapt_lora.trainer.data.folder import has_pictures
+from comfyui_dadapt_lora.trainer.data.problems import problems_of, report_of
 from comfyui_dadapt_lora.trainer.errors import DatasetError
 from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
 from PIL import Image
@@ -28,7 +32,7 @@ def test_subfolders_repeat_by_their_number_and_others_are_named(tmp_path):
     dataset = read_dataset(tmp_path, SMALL)
     assert {picture.path.name: picture.repeats for picture in dataset.pictures} == {"a.png": 1, "b.jpg": 3, "c.webp": 10}
     assert dataset.pictures_per_epoch == 14
-    assert "raw" in dataset.report and "rename as '1_name'" in dataset.report
+    assert "raw" in report_of(dataset) and "rename as '1_name'" in report_of(dataset)
 
 
 def test_a_folder_that_is_chosen_itself_repeats_by_its_own_number(tmp_path):
@@ -41,7 +45,7 @@ def test_a_year_or_a_date_is_no_number_of_repeats(tmp_path):
     add_picture(tmp_path / "2024_summer" / "20240115_birthday", "b.png", "b")
     dataset = read_dataset(tmp_path / "2024_summer", SMALL)
     assert [(picture.path.name, picture.repeats) for picture in dataset.pictures] == [("a.png", 1)]
-    assert "not read: 20240115_birthday" in dataset.report
+    assert "not read: 20240115_birthday" in report_of(dataset)
 
 
 def test_nothing_that_is_left_out_goes_without_a_word(tmp_path):
@@ -55,27 +59,27 @@ def test_nothing_that_is_left_out_goes_without_a_word(tmp_path):
     assert dataset.left_out.folders == ("0_off", "3_b/more")
     assert set(dataset.left_out.files) == {"phone.heic", "moving.GIF", "a.caption"}
     for name in (*dataset.left_out.folders, *dataset.left_out.files):
-        assert name in dataset.report
+        assert name in report_of(dataset)
 
 
 def test_a_held_out_folder_inside_is_not_left_out_and_its_own_faults_are_told(tmp_path):
     add_picture(tmp_path, "a.png", "a")
     add_picture(tmp_path / "kept", "b.png", "b")
     (tmp_path / "kept" / "phone.heic").write_bytes(b"x")
-    problems = read_dataset(tmp_path, SMALL, tmp_path / "kept").problems
+    problems = problems_of(read_dataset(tmp_path, SMALL, tmp_path / "kept"))
     assert problems == ["files of types that are not read: 1: phone.heic (save pictures as PNG or JPEG, captions as txt)"]
 
 
 def test_pictures_that_lose_much_of_themselves_are_named(tmp_path):
     add_picture(tmp_path, "panorama.png", "a", size=(512, 128))
     add_picture(tmp_path, "wide.png", "b", size=(256, 128))
-    problems = "\n".join(read_dataset(tmp_path, SMALL).problems)
+    problems = "\n".join(problems_of(read_dataset(tmp_path, SMALL)))
     assert "cut off" in problems and "panorama.png" in problems and "wide.png" not in problems
 
 
 def test_a_data_set_without_faults_has_no_problems(tmp_path):
     add_picture(tmp_path, "a.png", "a")
-    assert read_dataset(tmp_path, SMALL).problems == []
+    assert problems_of(read_dataset(tmp_path, SMALL)) == []
 
 
 @pytest.mark.parametrize("folder, there", [("", True), ("2_a", True), ("raw", False), ("2024_b", False)])
@@ -106,7 +110,7 @@ def test_missing_captions_are_reported_and_trained_with_the_trigger_word(tmp_pat
     add_picture(tmp_path, "b.png", "b")
     dataset = read_dataset(tmp_path, DatasetConfig(resolution=128, trigger_word="trig"))
     assert [picture.caption for picture in dataset.pictures] == ["trig", "trig, b"]
-    assert "without a caption: 1" in dataset.report and "a.png" in dataset.report
+    assert "without a caption: 1" in report_of(dataset) and "a.png" in report_of(dataset)
 
 
 def test_broken_pictures_stop_with_all_their_names_or_are_skipped_and_reported(tmp_path):
@@ -122,7 +126,7 @@ def test_broken_pictures_stop_with_all_their_names_or_are_skipped_and_reported(t
         assert name in str(error.value)
     dataset = read_dataset(tmp_path, DatasetConfig(resolution=128, broken_pictures="skip"))
     assert [picture.path.name for picture in dataset.pictures] == ["good.png"]
-    assert "broken and skipped: 3" in dataset.report
+    assert "broken and skipped: 3" in report_of(dataset)
 
 
 def test_a_caption_that_is_not_utf8_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""Encoded pictures, and the order in which a run shows them."""
+"""The order in which a run shows its pictures."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,14 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class LatentPicture:
-    """One picture as the network sees it."""
-
-    latent: Tensor  # [channels, height, width], fp32, scaled as the network wants it
-    caption: str
-    repeats: int = 1
+from .latents import LatentPicture
 
 
 @dataclass(frozen=True)

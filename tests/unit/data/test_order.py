@@ -4,7 +4,8 @@ from collections import Counter
 from itertools import islice
 
 import torch
-from comfyui_dadapt_lora.trainer.latents import LatentPicture, batches_per_epoch, epochs
+from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
+from comfyui_dadapt_lora.trainer.data.order import batches_per_epoch, epochs
 from hypothesis import given
 from hypothesis import strategies as st
 
