@@ -22,7 +22,8 @@ import torch
 
 from devhost.console import say
 
-from ..trainer.adapter import LoraAdapter, attached
+from ..trainer.adapters.hooks import attached
+from ..trainer.adapters.lora import LoraAdapter
 from ..trainer.dadapt import DAdaptAdam, reference_optimizer
 from ..trainer.data.latents import LatentPicture
 from ..trainer.layers.frozen import lean_and_quick

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..trainer.adapter import LoraAdapter, new_adapter
+from ..trainer.adapters.lora import LoraAdapter, new_adapter
 from ..trainer.families import FAMILIES
 from ..trainer.layers.adaptable import matching_layers
 from ..trainer.seeds import stream

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..trainer.lora_file import cast, write_lora
+from ..trainer.adapters.file import cast, write_lora
 from ..trainer.metrics import HeldoutLoss, StepRecord, append_records
 from ..trainer.tensorboard import EventFiles
 from .folders import name_in_output, new_run_folder

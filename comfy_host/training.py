@@ -9,7 +9,9 @@ import comfy.model_management
 import torch
 
 from ..trainer import advice
-from ..trainer.adapter import LoraAdapter, attached, lora_values, new_adapter
+from ..trainer.adapters.file import lora_tensors
+from ..trainer.adapters.hooks import attached
+from ..trainer.adapters.lora import LoraAdapter, lora_values, new_adapter
 from ..trainer.algorithms import refuse_missing_package
 from ..trainer.data.dataset import Dataset
 from ..trainer.data.latents import LatentPicture
@@ -21,7 +23,6 @@ from ..trainer.heldout import best_of
 from ..trainer.layers.checkpointing import checkpointed
 from ..trainer.layers.frozen import lean_and_quick
 from ..trainer.loop import total_steps, train
-from ..trainer.lora_file import lora_tensors
 from ..trainer.memory import StepMemory
 from ..trainer.metadata import RunFacts, training_metadata
 from ..trainer.metrics import (
@@ -35,7 +36,7 @@ from ..trainer.metrics import (
     SavedOnTheWay,
     StepRecord,
 )
-from ..trainer.objective import LossGrid
+from ..trainer.objective.grid import LossGrid
 from ..trainer.precision import Precision, choose_precision
 from ..trainer.report import Report
 from ..trainer.seeds import Generators

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .adapter import LoraAdapter
+from .adapters.file import lora_tensors
+from .adapters.lora import LoraAdapter
 from .advice import Advice
 from .algorithms import build_optimizer
 from .averaging import WeightAverage
@@ -23,7 +24,6 @@ from .data.latents import LatentPicture
 from .data.order import Batch, batches_per_epoch, epochs
 from .errors import DivergedError
 from .heldout import best_of, measured_steps
-from .lora_file import lora_tensors
 from .memory import peak_memory_mb, start_of_peak
 from .metrics import (
     BestSoFar,
@@ -37,7 +37,9 @@ from .metrics import (
     SavedOnTheWay,
     StepRecord,
 )
-from .objective import LossGrid, Network, losses
+from .objective.grid import LossGrid
+from .objective.loss import losses
+from .objective.network import Network
 from .optimizer import Numbers, RunOptimizer
 from .precision import Precision
 from .seeds import Generators

@@ -32,12 +32,13 @@ from comfyui_dadapt_lora.comfy_host.memory import load_together, trainable  # no
 from comfyui_dadapt_lora.comfy_host.network import HostNetwork, family  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.prompts import as_plain_prompt  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.text_encoder import HostTextEncoder  # noqa: E402
-from comfyui_dadapt_lora.trainer.adapter import attached, new_adapter  # noqa: E402
+from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors  # noqa: E402
+from comfyui_dadapt_lora.trainer.adapters.hooks import attached  # noqa: E402
+from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter  # noqa: E402
 from comfyui_dadapt_lora.trainer.layers import convolution  # noqa: E402
 from comfyui_dadapt_lora.trainer.layers.checkpointing import checkpointed  # noqa: E402
 from comfyui_dadapt_lora.trainer.layers.frozen import lean_and_quick  # noqa: E402
-from comfyui_dadapt_lora.trainer.lora_file import lora_tensors  # noqa: E402
-from comfyui_dadapt_lora.trainer.objective import losses  # noqa: E402
+from comfyui_dadapt_lora.trainer.objective.loss import losses  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig  # noqa: E402
 
 CAPTIONS = ["fluent3d, red apple", "a (very) long caption " * 20]  # one and two chunks of tokens

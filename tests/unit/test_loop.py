@@ -8,11 +8,11 @@ import pytest
 import torch
 from comfyui_dadapt_lora.benchmarks.optimizer import CountHostReads
 from comfyui_dadapt_lora.trainer import loop
-from comfyui_dadapt_lora.trainer.adapter import attached
+from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors
+from comfyui_dadapt_lora.trainer.adapters.hooks import attached
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.errors import DivergedError, SettingError
 from comfyui_dadapt_lora.trainer.loop import total_steps
-from comfyui_dadapt_lora.trainer.lora_file import lora_tensors
 from comfyui_dadapt_lora.trainer.metrics import (
     BestSoFar,
     HeldoutLoss,
@@ -21,7 +21,7 @@ from comfyui_dadapt_lora.trainer.metrics import (
     StepRecord,
     append_records,
 )
-from comfyui_dadapt_lora.trainer.objective import LossGrid
+from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.settings.presets import PRESETS
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 

@@ -4,11 +4,12 @@ Beside it what a test of the loop trains on it, and how.
 """
 
 import torch
-from comfyui_dadapt_lora.trainer.adapter import attached, new_adapter
+from comfyui_dadapt_lora.trainer.adapters.hooks import attached
+from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.loop import train
 from comfyui_dadapt_lora.trainer.metrics import StepRecord
-from comfyui_dadapt_lora.trainer.objective import LossGrid
+from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.precision import Precision
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig

@@ -5,9 +5,9 @@ import json
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer.adapter import new_adapter
+from comfyui_dadapt_lora.trainer.adapters.file import cast, layer_names, lora_tensors, write_lora
+from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter
 from comfyui_dadapt_lora.trainer.errors import LoraFileError
-from comfyui_dadapt_lora.trainer.lora_file import cast, layer_names, lora_tensors, write_lora
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn

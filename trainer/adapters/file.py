@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from .adapter import LoraAdapter
-from .errors import LoraFileError
-from .precision import DTYPES
+from ..errors import LoraFileError
+from ..precision import DTYPES
+from .lora import LoraAdapter
 
 
 def lora_tensors(adapters: Sequence[LoraAdapter]) -> dict[str, Tensor]:

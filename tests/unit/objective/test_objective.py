@@ -3,7 +3,8 @@
 import pytest
 import torch
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
-from comfyui_dadapt_lora.trainer.objective import LossGrid, losses
+from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
+from comfyui_dadapt_lora.trainer.objective.loss import losses
 
 from tests.unit.toy import CHANNELS, ToyNetwork
 

@@ -6,7 +6,8 @@ from copy import deepcopy
 import pytest
 import torch
 from comfyui_dadapt_lora.benchmarks.optimizer import CountOperations
-from comfyui_dadapt_lora.trainer.adapter import attached, init_lora, new_adapter
+from comfyui_dadapt_lora.trainer.adapters.hooks import attached
+from comfyui_dadapt_lora.trainer.adapters.lora import init_lora, new_adapter
 from comfyui_dadapt_lora.trainer.errors import ModelError
 from torch import nn
 

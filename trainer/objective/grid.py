@@ -1,43 +1,16 @@
-"""What is minimised: how well the network predicts the noise in a noised latent (Ho et al. 2020, arXiv 2006.11239, eq. 14)."""
+"""Losses that can be compared: pictures with fixed noises and timesteps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from .data.latents import LatentPicture
+from ..data.latents import LatentPicture
+from .loss import losses
+from .network import Network
 
 FEWEST_SAMPLES = 32  # of a grid: fewer make a curve that depends on which
-
-
-class Network(Protocol):
-    """A diffusion model as the training loop sees it."""
-
-    timesteps: int  # number of noise levels, 1000 for SD 1.5
-    device: torch.device  # where latents are wanted
-
-    def encode_text(self, captions: Sequence[str]) -> Tensor:
-        """Text embeddings [batch, tokens, channels], with a gradient where the text encoder trains."""
-
-    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Latents [batch, channels, height, width] with noise at the level of `timesteps` [batch], int64."""
-
-    def predict(self, noised: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        """The raw output of the network, in the shape of `noised`."""
-
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the raw output should be: the noise itself for a network that predicts noise."""
-
-
-def losses(network: Network, latents: Tensor, captions: Sequence[str], noise: Tensor, timesteps: Tensor) -> Tensor:
-    """Mean squared error of each picture's prediction, [batch], fp32."""
-    text = network.encode_text(captions)
-    predicted = network.predict(network.noised(latents, noise, timesteps), timesteps, text)
-    target = network.target(latents, noise, timesteps)
-    return F.mse_loss(predicted.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The LoRA itself: its mathematics, its hooks on a model, its file."""

@@ -1,0 +1,79 @@
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): y = W x + up (down x), with alpha = dim, so that its scale alpha / dim is 1."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ModelError
+from ..layers.adaptable import is_adaptable
+
+
+@dataclass(eq=False)
+class LoraAdapter:
+    """One adapted layer. For a convolution of kernel k, down has that kernel and up has kernel 1, as in LoRA files."""
+
+    name: str  # in a LoRA file, as "lora_unet_mid_block_attentions_0_proj_in"
+    part: str  # "unet" or "text_encoder"
+    module: nn.Module  # a linear layer or a convolution
+    down: nn.Parameter  # [dim, in] or [dim, in, k, k], fp32
+    up: nn.Parameter  # [out, dim] or [out, dim, 1, 1], fp32
+
+    @property
+    def is_convolution(self) -> bool:
+        return self.down.dim() == 4
+
+    @property
+    def dim(self) -> int:
+        return self.down.shape[0]
+
+
+def new_adapter(name: str, part: str, module: nn.Module, dim: int, generator: torch.Generator, device: torch.device) -> LoraAdapter:
+    """An adapter for `module` that computes zero, with fp32 parameters on `device`. Raises `ModelError` for a layer that has no LoRA."""
+    if not is_adaptable(module):
+        raise ModelError(f"{name}: expected a linear layer or a 2D convolution without groups, got {module}.")
+    down, up = init_lora(module.weight.shape, dim, generator)
+    return LoraAdapter(name, part, module, nn.Parameter(down.to(device)), nn.Parameter(up.to(device)))
+
+
+def init_lora(shape: Sequence[int], dim: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """For a weight [out, in] or [out, in, k, k]: down uniform in +-1/sqrt(in k k), as `nn.Linear` starts; up zero: no change at first."""
+    out, *inside = shape
+    bound = 1 / math.sqrt(math.prod(inside))
+    down = (torch.rand(dim, *inside, generator=generator) * 2 - 1) * bound
+    return down, torch.zeros(out, dim, *[1] * (len(shape) - 2))
+
+
+def lora_values(modules: Iterable[nn.Module], dim: int) -> int:
+    """How many values LoRAs of these layers hold."""
+    return sum(dim * (module.weight[0].numel() + module.weight.shape[0]) for module in modules)
+
+
+def lora_down(x: Tensor, module: nn.Module, down: Tensor) -> Tensor:
+    x = in_lora_dtype(x, down)
+    if down.dim() == 2:
+        return F.linear(x, down)
+    if tuple(down.shape[2:]) == (1, 1) and _is_pointwise(module):
+        return _over_channels(x, down)
+    return F.conv2d(x, down, None, module.stride, module.padding, module.dilation)
+
+
+def _is_pointwise(module: nn.Module) -> bool:
+    return tuple(module.stride) == (1, 1) and module.padding in (0, (0, 0))
+
+
+def lora_up(hidden: Tensor, up: Tensor) -> Tensor:
+    return F.linear(hidden, up) if up.dim() == 2 else _over_channels(hidden, up)
+
+
+def _over_channels(x: Tensor, weight: Tensor) -> Tensor:
+    """A convolution of kernel 1 as the matmul that it is. With so few channels, a CPU takes several times as long for a convolution."""
+    return (weight.flatten(1) @ x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+def in_lora_dtype(x: Tensor, weight: Tensor) -> Tensor:
+    """x as the LoRA computes: autocast chooses by itself, else the LoRA's own dtype."""
+    return x if torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)
