@@ -24,11 +24,11 @@ from devhost.console import say
 
 from ..trainer.adapters.hooks import attached
 from ..trainer.adapters.lora import LoraAdapter
-from ..trainer.dadapt import DAdaptAdam, reference_optimizer
 from ..trainer.data.latents import LatentPicture
 from ..trainer.layers.frozen import lean_and_quick
 from ..trainer.loop import train
 from ..trainer.metrics import StepRecord
+from ..trainer.optim.dadapt import DAdaptAdam, reference_optimizer
 from ..trainer.packages import package
 from ..trainer.precision import Precision
 from ..trainer.settings.optimizer import OptimizerConfig

@@ -22,8 +22,8 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..trainer.dadapt import DAdaptAdam, reference_optimizer
-from ..trainer.flat_parameters import CPU_BLOCK
+from ..trainer.optim.dadapt import DAdaptAdam, reference_optimizer
+from ..trainer.optim.flat_parameters import CPU_BLOCK
 
 DIM = 16
 OURS = "DAdaptAdam (ours)"

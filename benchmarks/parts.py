@@ -10,7 +10,7 @@ from comfyui_dadapt_lora.comfy_host.network import HostNetwork
 from comfyui_dadapt_lora.comfy_host.progress import Progress
 from comfyui_dadapt_lora.comfy_host.run_folder import RunFolder
 from comfyui_dadapt_lora.trainer import loop
-from comfyui_dadapt_lora.trainer.optimizer import RunOptimizer
+from comfyui_dadapt_lora.trainer.optim.base import RunOptimizer
 
 NETWORK, GUARD, OPTIMIZER, RECORDS = "network", "burn guard", "optimizer", "records"
 

@@ -12,7 +12,6 @@ from ..trainer import advice
 from ..trainer.adapters.file import lora_tensors
 from ..trainer.adapters.hooks import attached
 from ..trainer.adapters.lora import LoraAdapter, lora_values, new_adapter
-from ..trainer.algorithms import refuse_missing_package
 from ..trainer.data.dataset import Dataset
 from ..trainer.data.latents import LatentPicture
 from ..trainer.data.order import batches_per_epoch
@@ -37,6 +36,7 @@ from ..trainer.metrics import (
     StepRecord,
 )
 from ..trainer.objective.grid import LossGrid
+from ..trainer.optim.registry import refuse_missing_package
 from ..trainer.precision import Precision, choose_precision
 from ..trainer.report import Report
 from ..trainer.seeds import Generators

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .errors import DivergedError
 from .metrics import Notice
-from .optimizer import RunOptimizer
+from .optim.base import RunOptimizer
 
 SAMPLES = 4
 BURNT = 1.2  # times the untouched model's loss; training that learns stays below it

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from .adapters.file import lora_tensors
 from .adapters.lora import LoraAdapter
 from .advice import Advice
-from .algorithms import build_optimizer
-from .averaging import WeightAverage
 from .burn_guard import SAMPLES, Burn, BurnGuard
 from .data.latents import LatentPicture
 from .data.order import Batch, batches_per_epoch, epochs
@@ -40,13 +38,15 @@ from .metrics import (
 from .objective.grid import LossGrid
 from .objective.loss import losses
 from .objective.network import Network
-from .optimizer import Numbers, RunOptimizer
+from .optim.averaging import WeightAverage
+from .optim.base import Numbers, RunOptimizer
+from .optim.registry import build_optimizer
+from .optim.updates import UpdateSizes
 from .precision import Precision
 from .seeds import Generators
 from .settings.optimizer import NEVER_FROZEN, NO_EMA, TO_THE_END, OptimizerConfig
 from .settings.run import RunConfig
 from .settings.schedule import rate_factor, warmup_steps
-from .updates import UpdateSizes
 
 MOST_SKIPPED_IN_A_ROW = 20  # steps that are not finite before a run is given up; enough to halve an fp16 loss scale down to 1
 SAFETY_SECONDS = 300.0  # between two safety copies

@@ -1,4 +1,4 @@
-"""`trainer/dadapt.py` against dadaptation 3.2 from PyPI, which is imported here for nothing but to be the other opinion."""
+"""`trainer/optim/dadapt.py` against dadaptation 3.2 from PyPI, which is imported here for nothing but to be the other opinion."""
 
 import copy
 import functools
@@ -10,10 +10,10 @@ import weakref
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer import dadapt
-from comfyui_dadapt_lora.trainer.dadapt import DAdaptAdam, reference_optimizer
 from comfyui_dadapt_lora.trainer.errors import SettingError, TrainerError
-from comfyui_dadapt_lora.trainer.flat_parameters import ALIGNMENT
+from comfyui_dadapt_lora.trainer.optim import dadapt_math
+from comfyui_dadapt_lora.trainer.optim.dadapt import DAdaptAdam, reference_optimizer
+from comfyui_dadapt_lora.trainer.optim.flat_parameters import ALIGNMENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import Parameter
@@ -150,7 +150,7 @@ def test_same_d_and_parameters_as_dadaptation_over_600_steps(dtype, options, blo
 
 def test_same_numbers_on_a_device_that_has_no_fused_kernel(monkeypatch):
     """There is none such here: the CPU goes the way that it would go."""
-    monkeypatch.setattr(dadapt, "FUSED_ON", ())
+    monkeypatch.setattr(dadapt_math, "FUSED_ON", ())
     start, tape = record(600, **RECIPE)
     ours, reference = pair(start, **RECIPE)
     for k, gradients in enumerate(tape):

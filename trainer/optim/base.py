@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .precision import gradient_norm
+from ..precision import gradient_norm
+from ..settings.optimizer import OptimizerConfig
 
 
 class Numbers(NamedTuple):
@@ -144,3 +145,10 @@ def _on_cpu(value: Any, memory: dict[int, torch.UntypedStorage]) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_on_cpu(inner, memory) for inner in value)
     return value
+
+
+Parts = Mapping[str, Sequence[nn.Parameter]]
+
+
+def adam_settings(config: OptimizerConfig) -> dict[str, Any]:
+    return dict(lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay)

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from .errors import TrainerError
+from ..errors import TrainerError
 
 ALIGNMENT = 64  # values; every parameter starts on 256 bytes, as the allocator's own tensors do
 CPU_BLOCK = 2**18  # values; run.py bench optimizer --blocks: six arrays of 1 MB stay in the last-level cache, calls are few
-
 Kind = tuple[torch.device, torch.dtype]
 
 

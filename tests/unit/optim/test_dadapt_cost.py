@@ -10,7 +10,7 @@ from comfyui_dadapt_lora.benchmarks.optimizer import (
     sd15_layers,
     sdxl_layers,
 )
-from comfyui_dadapt_lora.trainer.dadapt import DAdaptAdam, reference_optimizer
+from comfyui_dadapt_lora.trainer.optim.dadapt import DAdaptAdam, reference_optimizer
 from torch.profiler import ProfilerActivity, profile
 
 OPERATIONS_A_GROUP = 21

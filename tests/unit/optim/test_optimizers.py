@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer.algorithms import build_optimizer
+from comfyui_dadapt_lora.trainer.optim.registry import build_optimizer
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 from comfyui_dadapt_lora.trainer.settings.presets import PRESETS
 from torch import nn

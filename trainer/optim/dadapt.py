@@ -1,21 +1,4 @@
-"""D-Adaptation for Adam, in a handful of tensor operations a step whatever the number of layers.
-
-    Defazio & Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", 2023, arXiv 2301.07733: its Adam, in the form of
-    `dadaptation` 3.2 (`dadapt_adam.py`), which is this module's reference.
-
-Over all parameters together, with `r` the `layer_scale` of a group and `dlr = d * lr` for the d of the step before:
-
-    nw  <- sqrt(b2) * nw + (1 - sqrt(b2)) * sum r * dlr * <g, s / (sqrt(v) + eps)>      old s, old v
-    m   <- b1 * m + r * dlr * (1 - b1) * g
-    v   <- b2 * v + (1 - b2) * g^2
-    s   <- sqrt(b2) * s + (1 - sqrt(b2)) * dlr * g
-    d^   = nw / ((1 - sqrt(b2)) * sum r * |s|_1)                                        new s
-    d   <- max(d, min(d^, d * growth_rate))
-    p   <- p - decay * dlr * p - m / (sqrt(v) + eps)                                    new m, new v
-
-The move of p needs the d that is already inside m, so the two sums are all that has to reach the host: `form_sums` launches
-them over every group, one read brings them over, `next_d` gives d, and `adam_step` changes the state; or, where a sum is not
-finite, nothing is changed at all.
+"""D-Adaptation for Adam as a torch optimizer: `dadapt_math` in a handful of tensor operations a step, whatever the number of layers.
 
 `flat_parameters` makes the parameters of a group views of one tensor and their gradients views of another.
 """
@@ -25,125 +8,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
-from .errors import SettingError
+from ..packages import package, quietly
+from .dadapt_checks import ONE_D, expect, refuse_parameters, refuse_settings
+from .dadapt_math import Estimate, adam_step, bias_correction, form_sums, in_range, next_d
 from .flat_parameters import Block, FlatParameters, Layout, Sums, by_kind
-from .packages import package, quietly
 
-# What one d cannot have twice. All but the rate dadaptation takes from its first group without a look at the others.
-SHARED_SETTINGS = ("lr", "betas", "growth_rate", "use_bias_correction", "decouple", "d_cap", "d_frozen")
-
-FUSED_ON = ("cpu", "cuda")  # where torch has had its fused AdamW since 2.4
-LATE_STEP = 1e9  # a step count at which Adam's corrections of its first steps are 1
 LEAST_RATE = 1e-30  # of d * lr; below, a parameter would not move in any dtype, and m in such units leaves fp32's range
-
-
-# the mathematics -------------------------------------------------------------------------------------------------------------------------
-
-
-class Estimate(NamedTuple):
-    """What a step would make of d."""
-
-    d: float
-    nw: list[float]  # by group
-    moves: bool  # False: no gradient was ever other than zero, so that there is nothing to go by
-
-
-def form_sums(
-    g: Tensor,  # (n,) gradient
-    v: Tensor,  # (n,) second moment before the step
-    s: Tensor | None,  # (n,) weighted sum of gradients before the step; None: d is frozen
-    *,
-    scratch: Tensor,  # (n,) overwritten
-    sums: Sums,  # of 0-dim tensors, overwritten
-    dlr: float,
-    sqrt_beta2: float,
-    eps: float,
-) -> None:
-    """The sums that decide d and whether there is a step at all. Changes no state.
-
-        numerator = <g, s / (sqrt(v) + eps)>        s_l1 = |s + (1 - sqrt(b2)) / sqrt(b2) * dlr * g|_1        g_norm = |g|_2
-
-    The factors r, dlr and sqrt(b2) are left to the host. The norm is there for the log and as the guard: squares that overflow would
-    stay in v for ever.
-    """
-    torch.linalg.vector_norm(g, out=sums.g_norm)
-    if s is None:
-        return
-    direction = torch.div(s, _denominator(v, eps, out=scratch), out=scratch)
-    torch.dot(g, direction, out=sums.numerator)
-    torch.sum(_undecayed_s(s, g, dlr, sqrt_beta2, out=scratch).abs_(), dim=0, out=sums.s_l1)
-
-
-def next_d(d: float, nw: float, s_l1: float, *, sqrt_beta2: float, growth_rate: float, d_cap: float) -> float:
-    """The new d from `nw` and `s_l1 = sum r * |s|_1 > 0`: never lower than before, except for the cap."""
-    d_hat = nw / (1 - sqrt_beta2) / s_l1
-    return min(d_cap, max(d, min(d_hat, d * growth_rate)))
-
-
-def adam_step(
-    p: Tensor,  # (n,) parameters
-    g: Tensor,  # (n,) gradient
-    m: Tensor,  # (n,) first moment of r * dlr * g
-    v: Tensor,  # (n,) second moment of g
-    s: Tensor | None,  # (n,) weighted sum of dlr * g; None: d is frozen
-    *,
-    scratch: Tensor,  # (n,) may be overwritten
-    dlr: float,
-    r: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    decay: float,
-) -> None:
-    """One step, in place, the equations of the module's docstring. The step is inside m: nothing of the new d.
-
-    `decay` is AdamW's (Loshchilov & Hutter, arXiv 1711.05101) and, as in dadaptation, not scaled by r.
-    """
-    if s is not None:
-        sqrt_beta2 = math.sqrt(beta2)
-        s_new = _undecayed_s(s, g, dlr, sqrt_beta2, out=s if s.dtype == g.dtype else scratch).mul_(sqrt_beta2)
-        if s_new is not s:
-            s.copy_(s_new)
-    if p.device.type in FUSED_ON:
-        _fused_adam(p, g, m, v, rate=r * dlr, beta1=beta1, beta2=beta2, eps=eps, decay=decay / r)
-        return
-    m.mul_(beta1).add_(g, alpha=r * dlr * (1 - beta1))
-    v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-    if decay:
-        p.add_(p, alpha=-decay * dlr)
-    p.addcdiv_(m, _denominator(v, eps, out=scratch), value=-1)
-
-
-def _fused_adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, *, rate: float, beta1: float, beta2: float, eps: float, decay: float) -> None:
-    """m, v and p in one kernel of torch's: with m in units of `rate` they move as in AdamW, but for its corrections of the first steps."""
-    late = torch.full((), LATE_STEP, device=p.device, dtype=torch.float32)
-    m.mul_(1 / rate)
-    settings = dict(lr=rate, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay, amsgrad=False, maximize=False)
-    adamw([p], [g], [m], [v], [], [late], fused=True, foreach=False, **settings)
-    m.mul_(rate)
-
-
-def bias_correction(beta1: float, beta2: float, k: int) -> float:
-    """Adam's, as one factor on dlr, for the step with k steps before it."""
-    return math.sqrt(1 - beta2 ** (k + 1)) / (1 - beta1 ** (k + 1))
-
-
-def _denominator(v: Tensor, eps: float, *, out: Tensor) -> Tensor:
-    return torch.sqrt(v, out=out).add_(eps)
-
-
-def _undecayed_s(s: Tensor, g: Tensor, dlr: float, sqrt_beta2: float, *, out: Tensor) -> Tensor:
-    """The new s over sqrt(b2); in g's dtype also where s is kept in bf16, so that it is rounded once."""
-    return torch.add(s, g, alpha=(1 - sqrt_beta2) / sqrt_beta2 * dlr, out=out)
-
-
-# the optimizer ---------------------------------------------------------------------------------------------------------------------------
 
 
 class DAdaptAdam(torch.optim.Optimizer):
@@ -189,9 +64,9 @@ class DAdaptAdam(torch.optim.Optimizer):
         self.gradient_norm = 0.0  # over all groups, of the latest step
         self.loss = 0.0  # that the latest step was told, if it was
         super().__init__(params, defaults)
-        _expect(s_dtype in (None, torch.bfloat16), f"s_dtype: expected None or torch.bfloat16, got {s_dtype}.")
-        _refuse_settings(self.param_groups)
-        _refuse_parameters(self.param_groups)
+        expect(s_dtype in (None, torch.bfloat16), f"s_dtype: expected None or torch.bfloat16, got {s_dtype}.")
+        refuse_settings(self.param_groups)
+        refuse_parameters(self.param_groups)
         self._flatten()
 
     # -- a step
@@ -210,7 +85,7 @@ class DAdaptAdam(torch.optim.Optimizer):
         sums, self.loss = layout.read(loss)
         self.gradient_norm = math.hypot(*(block.g_norm for block in sums))
         estimate = self._estimate(layout.blocks, sums, dlr)
-        if not (math.isfinite(self.loss) and _in_range(layout.blocks, sums, estimate)):
+        if not (math.isfinite(self.loss) and in_range(layout.blocks, sums, estimate)):
             self.skipped_steps += 1
             self.consecutive_skipped += 1
         elif estimate.moves:
@@ -283,7 +158,7 @@ class DAdaptAdam(torch.optim.Optimizer):
     @d_cap.setter
     def d_cap(self, cap: float) -> None:
         """Holds from the next step on, also against a d that is already above: what is in the momentum shrinks with it."""
-        _expect(cap > 0, f"d_cap: expected a number above 0, got {cap}.")
+        expect(cap > 0, f"d_cap: expected a number above 0, got {cap}.")
         if cap < self.d:
             for flat in self._flats:
                 flat.m.mul_(cap / self.d)
@@ -306,7 +181,7 @@ class DAdaptAdam(torch.optim.Optimizer):
         For d it counts as a group whose gradient is zero, so that its share fades out of both sums at the same rate. Taking the
         share away at once makes d jump: by 1.1 to 7 times on toy problems where the stopped part was the noisier one.
         """
-        _expect(0 <= index < len(self.param_groups), f"Expected a group from 0 to {len(self.param_groups) - 1}, got {index}.")
+        expect(0 <= index < len(self.param_groups), f"Expected a group from 0 to {len(self.param_groups) - 1}, got {index}.")
         group = self.param_groups[index]
         flats = [flat for flat in self._flats if flat.group == index]
         group["stopped_s_l1"] += self._s_l1(index)
@@ -331,14 +206,14 @@ class DAdaptAdam(torch.optim.Optimizer):
         return super().state_dict() | counts
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        _expect(not self._flats, "All groups have to be there when the optimizer is made: their buffers are laid out then.")
+        expect(not self._flats, "All groups have to be there when the optimizer is made: their buffers are laid out then.")
         super().add_param_group(param_group)
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From here or from `dadaptation.DAdaptAdam`. Gradients are lost; rates and limits are overwritten, as torch does it."""
         groups = [{**self.defaults, **group} for group in state_dict["param_groups"]]
-        _refuse_settings(groups)
+        refuse_settings(groups)
         super().load_state_dict(state_dict | {"param_groups": groups})
         loaded = self.state
         self._flatten()
@@ -365,8 +240,8 @@ class DAdaptAdam(torch.optim.Optimizer):
 
     def _rate(self) -> float:
         rates = [float(group["lr"]) for group in self.param_groups]
-        _expect(len(set(rates)) == 1, f"Different rates in different groups ({rates}): {_ONE_D}")
-        _expect(0 <= rates[0] < math.inf, f"lr: expected a number from 0 up, got {rates[0]}.")
+        expect(len(set(rates)) == 1, f"Different rates in different groups ({rates}): {ONE_D}")
+        expect(0 <= rates[0] < math.inf, f"lr: expected a number from 0 up, got {rates[0]}.")
         return rates[0]
 
     def _set(self, **settings: Any) -> None:
@@ -409,55 +284,3 @@ def reference_optimizer(params: Iterable[Any], *, decouple: bool = True, **setti
     """`dadaptation.DAdaptAdam` with the settings that `DAdaptAdam` shares with it, without the line that it prints."""
     dadaptation = package("dadaptation", "The implementation 'reference'")
     return quietly(dadaptation.DAdaptAdam, params, decouple=decouple, **settings)
-
-
-def _in_range(blocks: Sequence[Block], sums: Sequence[Sums], estimate: Estimate) -> bool:
-    """Every sum is a number; the square of no gradient, nor that of d, leaves the range of the parameters' dtype."""
-    return all(
-        all(map(math.isfinite, share)) and max(share.g_norm, estimate.d) < math.sqrt(torch.finfo(block.g.dtype).max)
-        for block, share in zip(blocks, sums, strict=True)
-    )
-
-
-# what is refused, and why ----------------------------------------------------------------------------------------------------------------
-
-_ONE_D = "all groups share one d. Set layer_scale, which is the speed of a group relative to the others."
-
-_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "lr": (lambda x: 0 <= x < math.inf, "a number from 0 up"),
-    "betas": (lambda x: 0 <= x[0] < 1 and 0 < x[1] < 1, "0 <= beta1 < 1 and 0 < beta2 < 1"),
-    "eps": (lambda x: x > 0, "a number above 0"),
-    "weight_decay": (lambda x: 0 <= x < math.inf, "a number from 0 up"),
-    "layer_scale": (lambda x: 0 < x < math.inf, "a number above 0 (leave a part out, or stop it, instead of scaling it by 0)"),
-    "d": (lambda x: 0 < x < math.inf, "a number above 0, as small as 1e-6: d grows from there"),
-    "d_cap": (lambda x: x > 0, "a number above 0"),
-    "growth_rate": (lambda x: x >= 1, "a factor from 1 up (inf: no limit)"),
-}
-
-
-def _refuse_settings(groups: Sequence[dict[str, Any]]) -> None:
-    for group in groups:
-        for name, (holds, expected) in _RANGES.items():
-            _expect(holds(group[name]), f"{name}: expected {expected}, got {group[name]}.")
-        _expect(
-            group["decouple"] or group["weight_decay"] == 0,
-            f"weight_decay {group['weight_decay']} with decouple=False: the decay would go into the gradient and with it into d, "
-            "which then grows without end and destroys the LoRA. Set decouple=True, or weight_decay=0.",
-        )
-    for name in SHARED_SETTINGS:
-        values = [group[name] for group in groups]
-        _expect(all(value == values[0] for value in values), f"{name} differs between groups ({values}): {_ONE_D}")
-
-
-def _refuse_parameters(groups: Sequence[dict[str, Any]]) -> None:
-    for p in (p for group in groups for p in group["params"]):
-        _expect(
-            p.dtype in (torch.float32, torch.float64),
-            f"Expected parameters in float32, got {p.dtype}: the first updates have the size of d = 1e-6, which a half-precision "
-            "parameter rounds away, so that d stays at 1e-6 for ever. Keep the LoRA in float32 whatever the model is in.",
-        )
-
-
-def _expect(condition: bool, message: str) -> None:
-    if not condition:
-        raise SettingError(message)

@@ -7,7 +7,7 @@ the last epoch, mean over 5 seeds of data order. The data are scikit-learn's cop
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer.dadapt import DAdaptAdam
+from comfyui_dadapt_lora.trainer.optim.dadapt import DAdaptAdam
 from sklearn import datasets
 from torch import nn
 from torch.nn import functional as F

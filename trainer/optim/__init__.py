@@ -1,0 +1,1 @@
+"""Optimizers: our D-Adaptation, and the others behind the same small interface."""
