@@ -29,7 +29,7 @@ from ..trainer.data.latents import LatentPicture
 from ..trainer.data.order import Batch, epochs
 from ..trainer.data.pictures import read_picture, read_thumbnail
 from ..trainer.data.problems import report_of
-from ..trainer.seeds import Generators
+from ..trainer.run.seeds import Generators
 from ..trainer.settings.dataset import DatasetConfig
 
 LATENT = (4, 64, 64)  # of 512 px

@@ -26,11 +26,11 @@ from ..trainer.adapters.hooks import attached
 from ..trainer.adapters.lora import LoraAdapter
 from ..trainer.data.latents import LatentPicture
 from ..trainer.layers.frozen import lean_and_quick
-from ..trainer.loop import train
-from ..trainer.metrics import StepRecord
 from ..trainer.optim.dadapt import DAdaptAdam, reference_optimizer
 from ..trainer.packages import package
 from ..trainer.precision import Precision
+from ..trainer.run.events import StepRecord
+from ..trainer.run.training import train
 from ..trainer.settings.optimizer import OptimizerConfig
 from ..trainer.settings.run import RunConfig
 from .optimizer import RECIPE, UNBLOCKED, count, lora_groups, sd15_layers, sdxl_layers

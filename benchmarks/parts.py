@@ -9,8 +9,8 @@ import torch
 from comfyui_dadapt_lora.comfy_host.network import HostNetwork
 from comfyui_dadapt_lora.comfy_host.progress import Progress
 from comfyui_dadapt_lora.comfy_host.run_folder import RunFolder
-from comfyui_dadapt_lora.trainer import loop
 from comfyui_dadapt_lora.trainer.optim.base import RunOptimizer
+from comfyui_dadapt_lora.trainer.run import training
 
 NETWORK, GUARD, OPTIMIZER, RECORDS = "network", "burn guard", "optimizer", "records"
 
@@ -27,7 +27,7 @@ class Parts:
         for name in ("encode_text", "predict"):
             self._time(HostNetwork, name, lambda: NETWORK if torch.is_grad_enabled() else GUARD)
         self._time(torch.Tensor, "backward", lambda: NETWORK)
-        build, loop.build_optimizer = loop.build_optimizer, lambda *settings: self._timed_optimizer(build(*settings))
+        build, training.build_optimizer = training.build_optimizer, lambda *settings: self._timed_optimizer(build(*settings))
         self._time(RunFolder, "record", lambda: RECORDS)
         self._time(Progress, "step", lambda: RECORDS)
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..trainer.adapters.lora import LoraAdapter, new_adapter
 from ..trainer.families import FAMILIES
 from ..trainer.layers.adaptable import matching_layers
-from ..trainer.seeds import stream
+from ..trainer.run.seeds import stream
 
 CHANNELS = 4  # of a latent
 PIXELS = 8  # of a picture's side, to one of its latent

@@ -28,7 +28,7 @@ from devhost.console import give_result, say
 from devhost.layout import Host, default_base
 from devhost.server import HostServer
 
-from ..trainer.curves import draw_comparison
+from ..trainer.record.curves import draw_comparison
 from ..trainer.settings.optimizer import OptimizerConfig
 from .demo_runs import append_row, parsed_settings, prepared_workflow, read_rows, reported, same_run
 

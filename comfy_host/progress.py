@@ -6,7 +6,7 @@ import comfy.model_management
 import comfy.utils
 from server import PromptServer
 
-from ..trainer.metrics import HeldoutLoss, Notice, StepRecord
+from ..trainer.run.events import HeldoutLoss, Notice, StepRecord
 
 CONSOLE_LINES = 10  # of a run's steps
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..trainer.adapters.file import cast, write_lora
-from ..trainer.metrics import HeldoutLoss, StepRecord, append_records
-from ..trainer.tensorboard import EventFiles
+from ..trainer.record.steps_file import append_records
+from ..trainer.record.tensorboard import EventFiles
+from ..trainer.run.events import HeldoutLoss, StepRecord
 from .folders import name_in_output, new_run_folder
 from .lora_model import LoraModel
 

@@ -11,7 +11,7 @@ import comfy.utils
 
 from ..trainer.adapters.file import cast, layer_names, write_lora
 from ..trainer.errors import LoraFileError, SettingError
-from ..trainer.metadata import titled
+from ..trainer.record.metadata import titled
 from .folders import lora_path, name_in_load_lora, name_in_output
 from .lora_model import LoraModel
 

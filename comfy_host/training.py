@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 import comfy.model_management
 import torch
 
-from ..trainer import advice
 from ..trainer.adapters.file import lora_tensors
 from ..trainer.adapters.hooks import attached
 from ..trainer.adapters.lora import LoraAdapter, lora_values, new_adapter
@@ -18,28 +17,19 @@ from ..trainer.data.order import batches_per_epoch
 from ..trainer.data.problems import problems_of
 from ..trainer.errors import ModelError
 from ..trainer.families import Family
-from ..trainer.heldout import best_of
 from ..trainer.layers.checkpointing import checkpointed
 from ..trainer.layers.frozen import lean_and_quick
-from ..trainer.loop import total_steps, train
-from ..trainer.memory import StepMemory
-from ..trainer.metadata import RunFacts, training_metadata
-from ..trainer.metrics import (
-    BestSoFar,
-    Event,
-    HeldoutLoss,
-    KeptLora,
-    Measuring,
-    Notice,
-    SafetyCopy,
-    SavedOnTheWay,
-    StepRecord,
-)
 from ..trainer.objective.grid import LossGrid
 from ..trainer.optim.registry import refuse_missing_package
 from ..trainer.precision import Precision, choose_precision
-from ..trainer.report import Report
-from ..trainer.seeds import Generators
+from ..trainer.record.metadata import RunFacts, training_metadata
+from ..trainer.record.report import Report
+from ..trainer.run import advice
+from ..trainer.run.events import BestSoFar, Event, HeldoutLoss, KeptLora, Measuring, Notice, SafetyCopy, SavedOnTheWay, StepRecord
+from ..trainer.run.heldout import best_of
+from ..trainer.run.memory import StepMemory
+from ..trainer.run.seeds import Generators
+from ..trainer.run.training import total_steps, train
 from ..trainer.settings.lora import LoraConfig
 from ..trainer.settings.optimizer import OptimizerConfig
 from ..trainer.settings.presets import PRESETS

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comfyui_dadapt_lora.trainer.curves import draw_curves
-from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss
+from comfyui_dadapt_lora.trainer.record.curves import draw_curves
+from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss
 from PIL import Image
 
 from devhost.files import whole_file

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..comfy_host.images import to_image
-from ..trainer.curves import draw_report
+from ..trainer.record.curves import draw_report
 from . import schema
 
 

@@ -67,7 +67,7 @@ def test_trainer_imports_with_no_comfyui_on_the_machine():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert "pack.trainer.loop" in found["imported"]
+    assert "pack.trainer.run.training" in found["imported"]
     assert found["by_root"] == []
 
 

@@ -7,10 +7,10 @@ import torch
 from comfyui_dadapt_lora.trainer.adapters.hooks import attached
 from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
-from comfyui_dadapt_lora.trainer.loop import train
-from comfyui_dadapt_lora.trainer.metrics import StepRecord
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.precision import Precision
+from comfyui_dadapt_lora.trainer.run.events import StepRecord
+from comfyui_dadapt_lora.trainer.run.training import train
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 from torch import Tensor, nn

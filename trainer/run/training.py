@@ -8,62 +8,38 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .adapters.file import lora_tensors
-from .adapters.lora import LoraAdapter
+from ..adapters.file import lora_tensors
+from ..adapters.lora import LoraAdapter
+from ..data.latents import LatentPicture
+from ..data.order import Batch, batches_per_epoch, epochs
+from ..errors import DivergedError
+from ..objective.grid import LossGrid
+from ..objective.loss import losses
+from ..objective.network import Network
+from ..optim.averaging import WeightAverage
+from ..optim.base import Numbers, RunOptimizer
+from ..optim.registry import build_optimizer
+from ..optim.updates import UpdateSizes
+from ..precision import Precision
+from ..settings.optimizer import NEVER_FROZEN, NO_EMA, TO_THE_END, OptimizerConfig
+from ..settings.run import RunConfig
+from ..settings.schedule import rate_factor, warmup_steps
 from .advice import Advice
-from .burn_guard import SAMPLES, Burn, BurnGuard
-from .data.latents import LatentPicture
-from .data.order import Batch, batches_per_epoch, epochs
-from .errors import DivergedError
+from .burn_guard import SAMPLES, BurnGuard
+from .events import BestSoFar, Event, HeldoutLoss, KeptLora, Measuring, Notice, SafetyCopy, SavedOnTheWay, StepRecord
 from .heldout import best_of, measured_steps
+from .loss_average import RunningAverage
 from .memory import peak_memory_mb, start_of_peak
-from .metrics import (
-    BestSoFar,
-    Event,
-    HeldoutLoss,
-    KeptLora,
-    Measuring,
-    Notice,
-    RunningAverage,
-    SafetyCopy,
-    SavedOnTheWay,
-    StepRecord,
-)
-from .objective.grid import LossGrid
-from .objective.loss import losses
-from .objective.network import Network
-from .optim.averaging import WeightAverage
-from .optim.base import Numbers, RunOptimizer
-from .optim.registry import build_optimizer
-from .optim.updates import UpdateSizes
-from .precision import Precision
+from .result import TrainingResult
 from .seeds import Generators
-from .settings.optimizer import NEVER_FROZEN, NO_EMA, TO_THE_END, OptimizerConfig
-from .settings.run import RunConfig
-from .settings.schedule import rate_factor, warmup_steps
 
 MOST_SKIPPED_IN_A_ROW = 20  # steps that are not finite before a run is given up; enough to halve an fp16 loss scale down to 1
 SAFETY_SECONDS = 300.0  # between two safety copies
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a finished run says of itself."""
-
-    steps: int
-    skipped_steps: int  # not finite, and left out whole
-    d_first: float | None  # d of the first step; None where the optimizer does not estimate one
-    d_last: float | None
-    update_ratio: float | None  # size of the text encoder's updates over the UNet's, a value; None when one part trains
-    update_share: float | None  # size of an update over the size of the weights, in the second half of the run
-    burns: tuple[Burn, ...]
-    seconds: float
 
 
 def total_steps(run: RunConfig, pictures: Sequence[LatentPicture]) -> int:

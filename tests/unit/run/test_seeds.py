@@ -1,7 +1,7 @@
 """Each random thing has a stream of its own."""
 
 import torch
-from comfyui_dadapt_lora.trainer.seeds import Generators
+from comfyui_dadapt_lora.trainer.run.seeds import Generators
 
 
 def draws(seed):

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
-from .data.dataset import Dataset
-from .data.latents import LatentPicture
-from .data.order import batches_per_epoch
-from .families import Family
-from .metrics import StepRecord
-from .settings.lora import ATTENTION, LoraConfig
-from .settings.optimizer import OptimizerConfig
-from .settings.run import RunConfig
-from .settings.schedule import warmup_steps
+from ..data.dataset import Dataset
+from ..data.latents import LatentPicture
+from ..data.order import batches_per_epoch
+from ..families import Family
+from ..run.events import StepRecord
+from ..settings.lora import ATTENTION, LoraConfig
+from ..settings.optimizer import OptimizerConfig
+from ..settings.run import RunConfig
+from ..settings.schedule import warmup_steps
 
 OPTIMIZER_NAMES = {
     "prodigy": "prodigyopt.prodigy.Prodigy",

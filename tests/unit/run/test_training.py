@@ -7,21 +7,15 @@ import math
 import pytest
 import torch
 from comfyui_dadapt_lora.benchmarks.optimizer import CountHostReads
-from comfyui_dadapt_lora.trainer import loop
 from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors
 from comfyui_dadapt_lora.trainer.adapters.hooks import attached
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.errors import DivergedError, SettingError
-from comfyui_dadapt_lora.trainer.loop import total_steps
-from comfyui_dadapt_lora.trainer.metrics import (
-    BestSoFar,
-    HeldoutLoss,
-    SafetyCopy,
-    SavedOnTheWay,
-    StepRecord,
-    append_records,
-)
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
+from comfyui_dadapt_lora.trainer.record.steps_file import append_records
+from comfyui_dadapt_lora.trainer.run import training
+from comfyui_dadapt_lora.trainer.run.events import BestSoFar, HeldoutLoss, SafetyCopy, SavedOnTheWay, StepRecord
+from comfyui_dadapt_lora.trainer.run.training import total_steps
 from comfyui_dadapt_lora.trainer.settings.presets import PRESETS
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
@@ -213,7 +207,7 @@ def test_a_safety_copy_now_and_then_is_what_would_be_handed_on(monkeypatch):
     """Of a run whose every step takes long enough for one."""
     network = ToyNetwork()
     adapters = adapters_of(network)
-    monkeypatch.setattr(loop, "SAFETY_SECONDS", 0.0)
+    monkeypatch.setattr(training, "SAFETY_SECONDS", 0.0)
     _, events = run(network, adapters, steps=10, ema=0.9, save_every=4)
     copies = {event.lora.record.step: event.lora for event in of_kind(SafetyCopy, events)}
     assert list(copies) == list(range(1, 11))

@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .errors import DivergedError
-from .metrics import Notice
-from .optim.base import RunOptimizer
+from ..errors import DivergedError
+from ..optim.base import RunOptimizer
+from .events import Notice
 
 SAMPLES = 4
 BURNT = 1.2  # times the untouched model's loss; training that learns stays below it

@@ -4,8 +4,8 @@ import pytest
 import torch
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.families import FAMILIES
-from comfyui_dadapt_lora.trainer.memory import StepMemory
 from comfyui_dadapt_lora.trainer.precision import Precision
+from comfyui_dadapt_lora.trainer.run.memory import StepMemory
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
 SD15 = FAMILIES["SD15"]

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from comfyui_dadapt_lora.trainer.curves import HELDOUT_COLOUR, LINE_COLOURS, draw_comparison, draw_curves, draw_report
 from comfyui_dadapt_lora.trainer.errors import SettingError
-from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss
+from comfyui_dadapt_lora.trainer.record.curves import HELDOUT_COLOUR, LINE_COLOURS, draw_comparison, draw_curves, draw_report
+from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss
 
 SIZE = (800, 560)
 

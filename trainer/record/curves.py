@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .errors import SettingError
-from .heldout import best_of
-from .metrics import HeldoutLoss
-from .packages import package
+from ..errors import SettingError
+from ..packages import package
+from ..run.events import HeldoutLoss
+from ..run.heldout import best_of
 from .report import Report
 
 DOTS_PER_INCH = 100

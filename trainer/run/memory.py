@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .data.latents import LatentPicture
-from .families import Family
-from .precision import Precision
-from .settings.run import RunConfig
+from ..data.latents import LatentPicture
+from ..families import Family
+from ..precision import Precision
+from ..settings.run import RunConfig
 
 BYTES_A_VALUE = 24  # of a LoRA: weight, gradient, the optimizer's m, v and s in fp32, and what a step casts
 FILLED = 0.9  # of the room, at most: allocators waste some

@@ -8,10 +8,10 @@ from comfyui_dadapt_lora.benchmarks.optimizer import CountOperations, sd15_layer
 from comfyui_dadapt_lora.benchmarks.plain_unet import PlainNetwork, Sizes
 from comfyui_dadapt_lora.trainer.adapters.hooks import attached
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
-from comfyui_dadapt_lora.trainer.loop import train
-from comfyui_dadapt_lora.trainer.metrics import StepRecord
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.objective.loss import losses
+from comfyui_dadapt_lora.trainer.run.events import StepRecord
+from comfyui_dadapt_lora.trainer.run.training import train
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 

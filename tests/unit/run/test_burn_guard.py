@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 import torch
 from comfyui_dadapt_lora.trainer.errors import DivergedError
-from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss, Notice
+from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss, Notice
 from torch.nn import functional as F
 
 from tests.unit.toy import ToyNetwork, adapters_of, measured, of_kind, run, toy_grid, weights

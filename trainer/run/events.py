@@ -1,9 +1,6 @@
-"""What a run tells while it goes: a record of every step, and what happens between steps. For the page, files and the report."""
+"""What a run tells while it goes: a record of every step, and what happens between steps."""
 
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -77,26 +74,3 @@ class Notice:
 
 
 Event = StepRecord | Measuring | HeldoutLoss | BestSoFar | SavedOnTheWay | SafetyCopy | Notice
-
-
-class RunningAverage:
-    """Exponential average with the start corrected, as Adam does it."""
-
-    def __init__(self, memory: float = 0.98) -> None:
-        self.memory, self._sum, self._weight = memory, 0.0, 0.0
-
-    def update(self, value: float) -> None:
-        self._sum = self.memory * self._sum + (1 - self.memory) * value
-        self._weight = self.memory * self._weight + (1 - self.memory)
-
-    @property
-    def value(self) -> float | None:
-        """None before the first value."""
-        return self._sum / self._weight if self._weight else None
-
-
-def append_records(path: Path, records: Iterable[StepRecord]) -> None:
-    """Adds one line of JSON a record to the file at `path`."""
-    with path.open("a", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(asdict(record), allow_nan=False) + "\n")

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .heldout import best_of, overtraining_began
-from .loop import TrainingResult
-from .metrics import HeldoutLoss, StepRecord
+from ..run.events import HeldoutLoss, StepRecord
+from ..run.heldout import best_of, overtraining_began
+from ..run.result import TrainingResult
 
 
 class Report(dict):

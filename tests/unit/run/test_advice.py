@@ -1,8 +1,8 @@
 """One line for a number that means something, and none for an ordinary run."""
 
 import pytest
-from comfyui_dadapt_lora.trainer.advice import Advice, of_finished_run
-from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss, StepRecord
+from comfyui_dadapt_lora.trainer.run.advice import Advice, of_finished_run
+from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss, StepRecord
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 
 STEPS = 100

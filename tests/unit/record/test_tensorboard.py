@@ -1,9 +1,9 @@
 """Event files, read back with TensorBoard's own reader."""
 
 import pytest
-from comfyui_dadapt_lora.trainer import tensorboard
-from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss, StepRecord
-from comfyui_dadapt_lora.trainer.tensorboard import EventFiles
+from comfyui_dadapt_lora.trainer.record import tensorboard
+from comfyui_dadapt_lora.trainer.record.tensorboard import EventFiles
+from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss, StepRecord
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 

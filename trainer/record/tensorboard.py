@@ -4,7 +4,7 @@ import logging
 from importlib.util import find_spec
 from pathlib import Path
 
-from .metrics import HeldoutLoss, StepRecord
+from ..run.events import HeldoutLoss, StepRecord
 
 
 class EventFiles:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from .metrics import HeldoutLoss
+from .events import HeldoutLoss
 
 SHARE_OF_TIME = 0.2  # of the training's, that measuring may take when nobody has said how often
 FEWEST, MOST = 4, 20  # measurements a run

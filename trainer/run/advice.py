@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from ..settings.optimizer import OptimizerConfig
+from ..settings.presets import PRESETS
+from .events import HeldoutLoss, Notice, StepRecord
 from .heldout import best_of
-from .metrics import HeldoutLoss, Notice, StepRecord
-from .settings.optimizer import OptimizerConfig
-from .settings.presets import PRESETS
 
 STUCK_AT, STUCK_BELOW = 0.3, 10  # share of the run; times d0
 TRAINS = 1e-4  # a d0 from here on trains as it is

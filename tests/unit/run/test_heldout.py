@@ -1,8 +1,8 @@
 """When held-out pictures are measured, and where overtraining is said to begin."""
 
 import pytest
-from comfyui_dadapt_lora.trainer.heldout import best_of, measured_steps, overtraining_began
-from comfyui_dadapt_lora.trainer.metrics import HeldoutLoss
+from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss
+from comfyui_dadapt_lora.trainer.run.heldout import best_of, measured_steps, overtraining_began
 
 
 def test_measured_every_n_steps_and_after_the_last():
