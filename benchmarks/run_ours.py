@@ -25,8 +25,9 @@ def main() -> None:
 
 def _train(order: Order, gate: Gate) -> None:
     import torch
+    from comfyui_dadapt_lora.comfy_host.prepare import Job
     from comfyui_dadapt_lora.comfy_host.progress import Progress
-    from comfyui_dadapt_lora.comfy_host.training import Job, train_lora
+    from comfyui_dadapt_lora.comfy_host.train_lora import train_lora
     from comfyui_dadapt_lora.trainer.data.dataset import read_dataset
     from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
     from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig

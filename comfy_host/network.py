@@ -3,62 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import comfy.model_sampling
 import torch
 from torch import Tensor, nn
 
-from ..trainer.errors import ModelError
-from ..trainer.families import Family, family_of
+from ..trainer.families import Family
 from ..trainer.layers.adaptable import matching_layers
 from .attention import for_unet
 from .text_encoder import HostTextEncoder
-
-
-def family(model) -> Family:
-    """The family of a host MODEL. Raises `ModelError` for one that cannot be trained."""
-    chosen = family_of(type(model.model.model_config).__name__)
-    sampling = model.get_model_object("model_sampling")
-    others = (comfy.model_sampling.V_PREDICTION, comfy.model_sampling.X0)  # which the host derives from EPS
-    if not isinstance(sampling, comfy.model_sampling.EPS) or isinstance(sampling, others):
-        raise ModelError(
-            f"This {chosen.name} model predicts something other than noise ({_bases(sampling)}). Expected an eps-prediction model; "
-            "remove a ModelSamplingDiscrete node before Train, or load another checkpoint."
-        )
-    channels, expected = model.model.model_config.unet_config.get("in_channels"), model.model.latent_format.latent_channels
-    if channels != expected:
-        raise ModelError(
-            f"This {chosen.name} model takes {channels} channels where a latent has {expected}: an inpainting or editing model, which "
-            "cannot be trained yet. Load an ordinary checkpoint."
-        )
-    if not hasattr(sampling, "sigmas"):
-        raise ModelError(f"This model has no table of noise levels ({_bases(sampling)}). Expected a model with discrete timesteps.")
-    return chosen
-
-
-def refuse_quantized(model) -> None:
-    """Raises `ModelError` for weights that are more than numbers of one dtype, as GGUF's are."""
-    kinds = {type(weight.data).__name__ for weight in model.model.diffusion_model.parameters() if type(weight.data) is not Tensor}
-    if kinds:
-        raise ModelError(
-            f"This model's weights are quantized ({', '.join(sorted(kinds))}), which cannot be trained on yet. Load the checkpoint in "
-            "fp16, bf16, fp32 or plain fp8."
-        )
-
-
-def compute_dtype(model) -> torch.dtype:
-    """What the host computes in with this MODEL, whatever its weights are kept in."""
-    return model.get_model_object("manual_cast_dtype") or model.model.get_dtype()
-
-
-def computing_in(model, dtype: torch.dtype):
-    """A MODEL whose activations are fp32 but where autocast makes them `dtype`: it only ever goes down, and fp16 has not bf16's range."""
-    if dtype == torch.float32 and {model.model.get_dtype(), compute_dtype(model)} != {torch.float32}:
-        model = model.clone()
-        model.set_model_compute_dtype(torch.float32)
-    elif dtype == torch.bfloat16 and compute_dtype(model) == torch.float16:
-        model = model.clone()
-        model.add_object_patch("manual_cast_dtype", torch.float32)
-    return model
 
 
 class HostNetwork:
@@ -128,7 +79,3 @@ class HostNetwork:
 
     def _catch(self, unet: nn.Module, inputs: tuple, output: Tensor) -> None:
         self._raw_output = output
-
-
-def _bases(sampling: nn.Module) -> str:
-    return ", ".join(base.__name__ for base in type(sampling).__bases__)

@@ -26,10 +26,12 @@ import comfy.sd  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from comfyui_dadapt_lora.comfy_host import attention  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.inference_tensors import trainable  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.layers import target_layers  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.loading import load_together  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.lora_model import LoraModel, apply_lora  # noqa: E402
-from comfyui_dadapt_lora.comfy_host.memory import load_together, trainable  # noqa: E402
-from comfyui_dadapt_lora.comfy_host.network import HostNetwork, family  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.model_kind import family  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.network import HostNetwork  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.prompts import as_plain_prompt  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.text_encoder import HostTextEncoder  # noqa: E402
 from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors  # noqa: E402

@@ -23,8 +23,9 @@ import comfy.sd  # noqa: E402
 import folder_paths  # noqa: E402
 import pretended_device  # noqa: E402  beside this file
 import torch  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.prepare import Job  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.progress import Progress  # noqa: E402
-from comfyui_dadapt_lora.comfy_host.training import Job, train_lora  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.train_lora import train_lora  # noqa: E402
 from comfyui_dadapt_lora.trainer.data.dataset import read_dataset  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig  # noqa: E402
