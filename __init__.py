@@ -1,6 +1,7 @@
 """DAdapt LoRA: trains LoRAs inside ComfyUI, without a learning rate to find.
 
-nodes/ -> comfy_host/ -> trainer/: imports go this way only. Nothing heavy is imported before ComfyUI asks for the nodes.
+nodes/ -> comfy_host/ -> trainer/: imports go this way only. Nothing heavy is imported before ComfyUI asks for
+the nodes.
 """
 
 import logging

@@ -1,7 +1,8 @@
 """The whole development loop: python run.py setup | demo | test | lint | bench.
 
-Standard library only, Python 3.10 or newer. Makes its own environment and its own ComfyUI in `.host/` of this checkout
-(about 5.5 GB; DADAPT_LORA_HOST names a folder that several checkouts share), or uses an existing one with --comfyui.
+Standard library only, Python 3.10 or newer. Makes its own environment and its own ComfyUI in `.host/` of this
+checkout (about 5.5 GB; DADAPT_LORA_HOST names a folder that several checkouts share), or uses an existing one
+with --comfyui.
 """
 
 import argparse
@@ -9,7 +10,10 @@ import sys
 from pathlib import Path
 
 if sys.version_info < (3, 10):
-    sys.exit(f"error: expected Python 3.10 or newer, this is {sys.version.split()[0]}. Start run.py with a newer one.")
+    sys.exit(
+        f"error: expected Python 3.10 or newer, this is {sys.version.split()[0]}. Start run.py with a newer"
+        " one."
+    )
 
 from devhost import commands
 from devhost.console import say
@@ -47,17 +51,21 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True)
 
     def add(name: str, help_text: str, *, hosted: bool = True) -> argparse.ArgumentParser:
-        command = subparsers.add_parser(name, help=help_text, description=help_text, epilog=PLATFORMS, allow_abbrev=False)
+        command = subparsers.add_parser(
+            name, help=help_text, description=help_text, epilog=PLATFORMS, allow_abbrev=False
+        )
         command.set_defaults(run=getattr(commands, name))
         if hosted:
             _add_host_options(command)
         return command
 
     add("setup", "Make the environment and ComfyUI that the other commands use. They call it themselves.")
-    _add_demo_options(add("demo", "Train a LoRA on the small model in demo/ and draw pictures without and with it."))
+    _add_demo_options(
+        add("demo", "Train a LoRA on the small model in demo/ and draw pictures without and with it.")
+    )
     add("test", "Run the tests on a real ComfyUI server. Other arguments go to pytest.")
     add("bench", "Measure. The first argument names a benchmark, the others are its own.")
-    add("lint", "Check the code with ruff. Other arguments go to `ruff check`.", hosted=False)
+    add("lint", "Check the code and its format with ruff. Other arguments go to `ruff check`.", hosted=False)
     return parser
 
 
@@ -66,16 +74,27 @@ def _add_host_options(command: argparse.ArgumentParser) -> None:
         "--comfyui",
         type=Path,
         metavar="PATH",
-        help="use this ComfyUI. What requirements.txt names and it lacks is installed into its Python, nothing else; "
-        "its models, input, output, user and database folders are not used",
+        help=(
+            "use this ComfyUI. What requirements.txt names and it lacks is installed into its Python, nothing"
+            " else; its models, input, output, user and database folders are not used"
+        ),
     )
-    command.add_argument("--python", type=Path, metavar="PATH", help="the Python that runs that ComfyUI, where it is not found beside it")
+    command.add_argument(
+        "--python",
+        type=Path,
+        metavar="PATH",
+        help="the Python that runs that ComfyUI, where it is not found beside it",
+    )
 
 
 def _add_demo_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--steps", type=_positive, metavar="N", help="default: as the example workflow says")
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where torch sees it")
-    command.add_argument("--output", type=Path, default=CHECKOUT / "demo_output", metavar="DIR", help="default: demo_output")
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where torch sees it"
+    )
+    command.add_argument(
+        "--output", type=Path, default=CHECKOUT / "demo_output", metavar="DIR", help="default: demo_output"
+    )
 
 
 def _positive(text: str) -> int:

@@ -2,8 +2,8 @@
 
     python run.py bench data [--pictures 10 100 1000] [--side 512] [--rounds 5]
 
-Synthetic PNG files in a temporary folder, in the system's file cache. Reading is `trainer.dataset`'s, the order `trainer.latents`',
-a batch what the training loop makes of it: stacked latents, noise, timesteps.
+Synthetic PNG files in a temporary folder, in the system's file cache. Reading is `trainer.dataset`'s, the
+order `trainer.latents`', a batch what the training loop makes of it: stacked latents, noise, timesteps.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _median(step: Callable[[], Any], rounds: int) -> float:
     return statistics.median(_seconds(step) for _ in range(rounds))
 
 
-# reading ---------------------------------------------------------------------------------------------------------------------------------
+# reading ----------------------------------------------------------------------------------------------------
 
 
 def write_pictures(folder: Path, count: int, side: int) -> None:
@@ -118,11 +118,13 @@ def _decoded(file: Path) -> None:
         image.load()
 
 
-# order and batches -----------------------------------------------------------------------------------------------------------------------
+# order and batches ------------------------------------------------------------------------------------------
 
 
 def ordering(counts: Iterable[int], rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds for an epoch's first batch, which draws the order, for each of its others, and for all of them a picture."""
+    """Milliseconds for an epoch's first batch, which draws the order, for each of its others, and for all of
+    them a picture.
+    """
     return [_ordering(latents(count), rounds) for count in counts]
 
 
@@ -139,12 +141,19 @@ def _ordering(pictures: Sequence[LatentPicture], rounds: int) -> dict[str, Any]:
         first.append(_seconds(lambda: next(batches)))
         others.append(_seconds(lambda: list(islice(batches, count - 1))))
     first, others = 1e3 * statistics.median(first), 1e3 * statistics.median(others)
-    return {"pictures": count, "first batch": first, "each other": others / max(1, count - 1), "a picture": (first + others) / count}
+    return {
+        "pictures": count,
+        "first batch": first,
+        "each other": others / max(1, count - 1),
+        "a picture": (first + others) / count,
+    }
 
 
 def batching(sizes: Iterable[int], rounds: int) -> list[dict[str, Any]]:
     """Milliseconds that the host needs for a batch before the network runs, as in `trainer/loop.py`."""
-    return [{"batch": size, **_batching(Batch(tuple(latents(size, sizes=1)), epoch=1), rounds)} for size in sizes]
+    return [
+        {"batch": size, **_batching(Batch(tuple(latents(size, sizes=1)), epoch=1), rounds)} for size in sizes
+    ]
 
 
 def _batching(batch: Batch, rounds: int) -> dict[str, float]:
@@ -158,11 +167,13 @@ def _batching(batch: Batch, rounds: int) -> dict[str, float]:
     return {what: 1e3 * _median(step, 20 * rounds) for what, step in steps.items()}
 
 
-# the result ------------------------------------------------------------------------------------------------------------------------------
+# the result -------------------------------------------------------------------------------------------------
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """{"side", "reading": [a row each], "one picture": {...}, "ordering": [...], "batching": [...], "ratios"}"""
+    """{"side", "reading": [a row each], "one picture": {...}, "ordering": [...], "batching": [...],
+    "ratios"}
+    """
     read = reading(options.pictures, options.side, options.rounds)
     ordered = ordering(ORDERED, 3 * options.rounds)
     batches = batching(BATCHES, options.rounds)
@@ -175,20 +186,32 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "medians": _medians("pictures", [*read, *ordered]) | _medians("batch", batches),
         "ratios": {
             "data_read_a_picture_most_over_fewest": round(read[-1]["read"] / read[0]["read"], 3),
-            "data_fingerprint_again_over_first": round(read[-1]["fingerprint, again"] / read[-1]["fingerprint, first"], 3),
-            "data_order_a_picture_10000_over_10": round(ordered[-1]["a picture"] / ordered[0]["a picture"], 3),
+            "data_fingerprint_again_over_first": round(
+                read[-1]["fingerprint, again"] / read[-1]["fingerprint, first"], 3
+            ),
+            "data_order_a_picture_10000_over_10": round(
+                ordered[-1]["a picture"] / ordered[0]["a picture"], 3
+            ),
         },
     }
 
 
 def _medians(counted: str, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    return {f"{counted} {row[counted]}: {name}, ms": value for row in rows for name, value in row.items() if name != counted}
+    return {
+        f"{counted} {row[counted]}: {name}, ms": value
+        for row in rows
+        for name, value in row.items()
+        if name != counted
+    }
 
 
 def markdown(result: dict[str, Any]) -> str:
     return "\n".join(
         [
-            f"Milliseconds, medians; PNG files of {result['side']} px, latents {' x '.join(map(str, LATENT))}.",
+            (
+                f"Milliseconds, medians; PNG files of {result['side']} px, latents"
+                f" {' x '.join(map(str, LATENT))}."
+            ),
             "",
             "Reading, a picture:",
             "",
@@ -211,14 +234,19 @@ def markdown(result: dict[str, Any]) -> str:
 
 def _table(rows: Sequence[dict[str, Any]], digits: int = 2) -> list[str]:
     names = list(rows[0])
-    cells = [[f"{row[name]:,}" if isinstance(row[name], int) else f"{row[name]:.{digits}f}" for name in names] for row in rows]
+    cells = [
+        [f"{row[name]:,}" if isinstance(row[name], int) else f"{row[name]:.{digits}f}" for name in names]
+        for row in rows
+    ]
     return [f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *cells)]
 
 
-# the command -----------------------------------------------------------------------------------------------------------------------------
+# the command ------------------------------------------------------------------------------------------------
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pictures", nargs="+", type=int, default=[10, 100, 1_000], metavar="N", help="files to read")
+    parser.add_argument(
+        "--pictures", nargs="+", type=int, default=[10, 100, 1_000], metavar="N", help="files to read"
+    )
     parser.add_argument("--side", type=int, default=512, help="of a picture, pixels")
     parser.add_argument("--rounds", type=int, default=5)

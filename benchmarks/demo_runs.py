@@ -1,4 +1,6 @@
-"""What benchmarks on the demo's workflow share: one run of it with other settings, and the file that has a line of JSON for each run."""
+"""What benchmarks on the demo's workflow share: one run of it with other settings, and the file that has a
+line of JSON for each run.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,7 +13,9 @@ from devhost.client import Client
 
 def read_rows(file: Path) -> list[dict]:
     """No rows where there is no file yet."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    return (
+        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    )
 
 
 def append_row(file: Path, row: Mapping[str, Any]) -> None:

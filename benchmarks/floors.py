@@ -1,5 +1,5 @@
-"""How fast a training step could be on this machine: its floating-point operations over what a large matrix product reaches, or the bytes
-of its weights over what a large copy reaches, whichever takes longer.
+"""How fast a training step could be on this machine: its floating-point operations over what a large matrix
+product reaches, or the bytes of its weights over what a large copy reaches, whichever takes longer.
 
 Operations are counted on the meta device, where shapes are computed and nothing else.
 """
@@ -22,23 +22,29 @@ COPIED_BYTES = {"cpu": 2**28, "cuda": 2**31}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-# operations ------------------------------------------------------------------------------------------------------------------------------
+# operations -------------------------------------------------------------------------------------------------
 
 
 def adapted_flops(module: nn.Module, inputs: Mapping[str, Any], adapted: Collection[str], rank: int) -> int:
-    """Of one forward and backward through hooks: gradients of activations as far back as adapters need them, and the LoRAs' own products.
+    """Of one forward and backward through hooks: gradients of activations as far back as adapters need them,
+    and the LoRAs' own products.
 
-    inputs: keyword arguments of meta tensors; those that require a gradient get one. adapted: names of linear layers and convolutions.
+    inputs: keyword arguments of meta tensors; those that require a gradient get one. adapted: names of linear
+    layers and convolutions.
     """
     with _adapters(module, adapted, rank):
         return _flops(module, inputs, weights_need_gradients=False)
 
 
 def merged_flops(module: nn.Module, inputs: Mapping[str, Any], rank: int) -> int:
-    """The same where every layer computes with W + up @ down made anew: also gradients of W's size, and what up and down cost."""
+    """The same where every layer computes with W + up @ down made anew: also gradients of W's size, and what
+    up and down cost.
+    """
     flops = _flops(module, inputs, weights_need_gradients=True)
     forward_and_both_gradients = 3
-    return flops + forward_and_both_gradients * sum(2 * layer.weight.numel() * rank for layer in adaptable(module).values())
+    return flops + forward_and_both_gradients * sum(
+        2 * layer.weight.numel() * rank for layer in adaptable(module).values()
+    )
 
 
 def adaptable(module: nn.Module) -> dict[str, nn.Module]:
@@ -70,24 +76,30 @@ def _adapters(module: nn.Module, names: Collection[str], rank: int) -> Iterator[
 
 
 def _hook(shape: torch.Size, rank: int) -> Callable[..., Tensor]:
-    """down [rank, in, ...] does what the layer does, up [out, rank] what a linear layer or a convolution of kernel 1 does."""
+    """down [rank, in, ...] does what the layer does, up [out, rank] what a linear layer or a convolution of
+    kernel 1 does.
+    """
     outputs, ones = shape[0], [1] * (len(shape) - 2)
     down = torch.empty(rank, *shape[1:], device="meta", requires_grad=True)
     up = torch.empty(outputs, rank, *ones, device="meta", requires_grad=True)
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if isinstance(layer, nn.Conv2d):
-            return output + F.conv2d(F.conv2d(inputs[0], down, None, layer.stride, layer.padding, layer.dilation), up)
+            return output + F.conv2d(
+                F.conv2d(inputs[0], down, None, layer.stride, layer.padding, layer.dilation), up
+            )
         return output + F.linear(F.linear(inputs[0], down), up)
 
     return add
 
 
-# what the machine reaches ----------------------------------------------------------------------------------------------------------------
+# what the machine reaches -----------------------------------------------------------------------------------
 
 
 def matmul_rate(precision: str, device: str) -> float:
-    """FLOP/s of one large matrix product, with as many threads as torch takes here; the best of some tries."""
+    """FLOP/s of one large matrix product, with as many threads as torch takes here; the best of some
+    tries.
+    """
     side = MATRIX_SIDE[device]
     a, b = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
     return 2 * side**3 / _best_seconds(lambda: torch.mm(a, b), device)

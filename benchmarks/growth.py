@@ -2,9 +2,10 @@
 
     python run.py bench growth [--curves NAME ...] [--rounds 5] [--plot FILE]
 
-`trainer.loop.train` on a network of SD 1.5's architecture with random weights (benchmarks/plain_unet.py): all of it on a GPU, four
-times narrower on a CPU. UNet and text encoder train, without the burn guard's measurements. All points of a curve take turns, a short
-run each a round; a point's time is the median over all its steps but the first two of a run.
+`trainer.loop.train` on a network of SD 1.5's architecture with random weights (benchmarks/plain_unet.py): all
+of it on a GPU, four times narrower on a CPU. UNet and text encoder train, without the burn guard's
+measurements. All points of a curve take turns, a short run each a round; a point's time is the median over
+all its steps but the first two of a run.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ WARM_UP = 2  # steps of every run that are not counted: state is made in them
 RECIPE_OF_RUNS = OptimizerConfig(burn_guard=False)
 
 
-# what is varied --------------------------------------------------------------------------------------------------------------------------
+# what is varied ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,10 @@ SCALES = {
     "cuda": Scale(narrower=1, side=512, sides=(256, 512, 768, 1024), dtype=torch.bfloat16),
 }
 CURVES = ("rank", "batch", "resolution", "layers", "depth", "pictures")
-RATIOS = {"growth_rank_128_over_4": "rank", "growth_dataset_10000_over_10": "pictures"}  # of the last point over the first
+RATIOS = {
+    "growth_rank_128_over_4": "rank",
+    "growth_dataset_10000_over_10": "pictures",
+}  # of the last point over the first
 
 
 def curves(scale: Scale) -> dict[str, Curve]:
@@ -95,13 +99,19 @@ def curves(scale: Scale) -> dict[str, Curve]:
         "resolution": Curve("side", scale.sides, "area of a picture, pixels"),
         "layers": Curve("every", (8, 4, 2, 1), "adapted layers, of 264"),
         "depth": Curve("depth", (1, 2, 4), "layers of a deeper network, all adapted"),
-        "pictures": Curve("pictures", (10, 100, 1_000, 10_000), "pictures in the data set", proportional=False, logarithmic=True),
+        "pictures": Curve(
+            "pictures",
+            (10, 100, 1_000, 10_000),
+            "pictures in the data set",
+            proportional=False,
+            logarithmic=True,
+        ),
     }
     assert tuple(found) == CURVES
     return found
 
 
-# runs ------------------------------------------------------------------------------------------------------------------------------------
+# runs -------------------------------------------------------------------------------------------------------
 
 
 class Bench:
@@ -160,14 +170,19 @@ def measure_curve(name: str, bench: Bench, rounds: int, steps: int) -> dict[str,
     }
 
 
-# the optimizer's operations --------------------------------------------------------------------------------------------------------------
+# the optimizer's operations ---------------------------------------------------------------------------------
 
 
 def optimizer_operations() -> dict[str, Any]:
-    """Tensor operations of one optimizer step against the number of layers, ours and dadaptation's; whole groups at once, as on a GPU."""
+    """Tensor operations of one optimizer step against the number of layers, ours and dadaptation's; whole
+    groups at once, as on a GPU.
+    """
     sd15 = [layer for part in sd15_layers().values() for layer in part]
     models = [sd15[::22], sd15[::4], sd15, sdxl_layers()["unet"]]
-    ours = [_operations(DAdaptAdam(lora_groups({"all": layers}), block_size=UNBLOCKED, **RECIPE)) for layers in models]
+    ours = [
+        _operations(DAdaptAdam(lora_groups({"all": layers}), block_size=UNBLOCKED, **RECIPE))
+        for layers in models
+    ]
     theirs = [_operations(reference_optimizer(lora_groups({"all": layers}), **RECIPE)) for layers in models]
     return {"x": [len(layers) for layers in models], "ours": ours, "dadaptation": theirs}
 
@@ -177,7 +192,7 @@ def _operations(optimizer: torch.optim.Optimizer) -> int:
     return count(optimizer.step)[0].total()
 
 
-# the result ------------------------------------------------------------------------------------------------------------------------------
+# the result -------------------------------------------------------------------------------------------------
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -196,11 +211,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def result_of(bench: Bench, measured: Mapping[str, Any], operations: Mapping[str, Any]) -> dict[str, Any]:
     ratios = {ratio: _last_over_first(measured[name]) for ratio, name in RATIOS.items() if name in measured}
-    ratios["growth_optimizer_ops_most_over_fewest_layers"] = round(operations["ours"][-1] / operations["ours"][0], 3)
+    ratios["growth_optimizer_ops_most_over_fewest_layers"] = round(
+        operations["ours"][-1] / operations["ours"][0], 3
+    )
     scale = bench.scale
     return {
         "machine": machine_line(machine(bench.device.type)),
-        "network": {"narrower_than_sd15": scale.narrower, "side": scale.side, "dtype": str(bench.precision), "rank": 16, "batch": 1},
+        "network": {
+            "narrower_than_sd15": scale.narrower,
+            "side": scale.side,
+            "dtype": str(bench.precision),
+            "rank": 16,
+            "batch": 1,
+        },
         "curves": dict(measured),
         "operations": dict(operations),
         "ratios": ratios,
@@ -224,7 +247,10 @@ def markdown(result: dict[str, Any]) -> str:
         [
             f"{_network_text(result['network'])}.",
             "",
-            "| step time against | from | to | times as much | ms a step, first to last | step time, last over first |",
+            (
+                "| step time against | from | to | times as much | ms a step, first to last | step time, last"
+                " over first |"
+            ),
             "|---|---|---|---|---|---|",
             *(_row(name, curve) for name, curve in result["curves"].items()),
             "",
@@ -238,7 +264,10 @@ def markdown(result: dict[str, Any]) -> str:
 def _network_text(network: Mapping[str, Any]) -> str:
     times = network["narrower_than_sd15"]
     size = "SD 1.5 at full size" if times == 1 else f"SD 1.5, {times} times narrower"
-    return f"{size}; where not varied rank {network['rank']}, batch {network['batch']}, {network['side']} px, {network['dtype']}"
+    return (
+        f"{size}; where not varied rank {network['rank']}, batch {network['batch']}, {network['side']} px,"
+        f" {network['dtype']}"
+    )
 
 
 def _row(name: str, curve: Mapping[str, Any]) -> str:
@@ -249,7 +278,7 @@ def _row(name: str, curve: Mapping[str, Any]) -> str:
     return f"| {name} | {x[0]}{unit} | {x[-1]:,}{unit} | {more:g} | {steps} | {_last_over_first(curve):.2f} |"
 
 
-# the figure ------------------------------------------------------------------------------------------------------------------------------
+# the figure -------------------------------------------------------------------------------------------------
 
 SIZE, DOTS_PER_INCH = (16, 7.5), 100  # inches
 OURS, THEIRS, GREY = "#1f77b4", "#d95f02", "#999999"
@@ -257,7 +286,9 @@ OURS, THEIRS, GREY = "#1f77b4", "#d95f02", "#999999"
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """One panel a curve, as a PNG file."""
-    Figure = package("matplotlib.figure", "Drawing curves").Figure  # of its own: pyplot's state is not touched
+    Figure = package(
+        "matplotlib.figure", "Drawing curves"
+    ).Figure  # of its own: pyplot's state is not touched
     figure = Figure(figsize=SIZE, dpi=DOTS_PER_INCH, layout="constrained")
     panels: Iterator[Any] = iter(figure.subplots(2, 4).flat)
     known = curves(SCALES["cpu"])  # labels are the same on all devices
@@ -266,7 +297,10 @@ def draw(result: dict[str, Any], path: Path) -> None:
     _draw_operations(next(panels), result["operations"])
     for panel in panels:
         panel.set_axis_off()
-    figure.suptitle(f"How a training step grows\n{_network_text(result['network'])}; {result['machine']}", fontsize="medium")
+    figure.suptitle(
+        f"How a training step grows\n{_network_text(result['network'])}; {result['machine']}",
+        fontsize="medium",
+    )
     figure.savefig(path, format="png")
 
 
@@ -275,9 +309,23 @@ def _draw_curve(axes: Any, curve: Curve, measured: Mapping[str, Any]) -> None:
     place = (lambda x: x * x) if curve.varied == "side" else (lambda x: x)
     x = [place(value) for value in measured["x"]]
     medians = [1e3 * seconds for seconds in measured["seconds"]]
-    below = [max(0.0, median - 1e3 * min(rounds)) for median, rounds in zip(medians, measured["rounds"], strict=True)]
-    above = [max(0.0, 1e3 * max(rounds) - median) for median, rounds in zip(medians, measured["rounds"], strict=True)]
-    axes.errorbar(x, medians, yerr=(below, above), fmt="o-", color=OURS, capsize=3, label="median; lowest and highest round")
+    below = [
+        max(0.0, median - 1e3 * min(rounds))
+        for median, rounds in zip(medians, measured["rounds"], strict=True)
+    ]
+    above = [
+        max(0.0, 1e3 * max(rounds) - median)
+        for median, rounds in zip(medians, measured["rounds"], strict=True)
+    ]
+    axes.errorbar(
+        x,
+        medians,
+        yerr=(below, above),
+        fmt="o-",
+        color=OURS,
+        capsize=3,
+        label="median; lowest and highest round",
+    )
     if curve.logarithmic:
         axes.set_xscale("log")
     else:
@@ -294,7 +342,9 @@ def _draw_curve(axes: Any, curve: Curve, measured: Mapping[str, Any]) -> None:
 
 def _draw_operations(axes: Any, operations: Mapping[str, Any]) -> None:
     axes.plot(operations["x"], operations["ours"], "o-", color=OURS, label="ours")
-    axes.plot(operations["x"], operations["dadaptation"], "o-", color=THEIRS, label="dadaptation: proportional")
+    axes.plot(
+        operations["x"], operations["dadaptation"], "o-", color=THEIRS, label="dadaptation: proportional"
+    )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(1, 10 * max(operations["dadaptation"]))
@@ -308,11 +358,20 @@ def _finish(axes: Any, x_label: str, y_label: str) -> None:
     axes.legend(loc="upper left", frameon=False, fontsize="small")
 
 
-# the command -----------------------------------------------------------------------------------------------------------------------------
+# the command ------------------------------------------------------------------------------------------------
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--curves", nargs="+", default=CURVES, choices=CURVES, metavar="NAME", help=f"of {', '.join(CURVES)}; default: all")
+    parser.add_argument(
+        "--curves",
+        nargs="+",
+        default=CURVES,
+        choices=CURVES,
+        metavar="NAME",
+        help=f"of {', '.join(CURVES)}; default: all",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each point")
     parser.add_argument("--steps", type=int, default=4, help="counted steps of a point a round")
-    parser.add_argument("--plot", type=Path, help="draw the figure to this PNG file; default: beside the JSON")
+    parser.add_argument(
+        "--plot", type=Path, help="draw the figure to this PNG file; default: beside the JSON"
+    )

@@ -1,7 +1,8 @@
 """The most memory that training takes above the loaded model, ours and every peer's, each in a fresh process.
 
-On a GPU what torch allocates at most, on a CPU the most resident memory, less what there is after UNet, text encoder and VAE were loaded.
-Encoding the pictures is counted. Ratios are ours over theirs; the plain name is the worst of all models and batch sizes.
+On a GPU what torch allocates at most, on a CPU the most resident memory, less what there is after UNet, text
+encoder and VAE were loaded. Encoding the pictures is counted. Ratios are ours over theirs; the plain name is
+the worst of all models and batch sizes.
 """
 
 import argparse
@@ -22,14 +23,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     pairs, left_out = trainers.chosen_pairs(options)
-    measurable = [pair for pair in pairs if pair.peer.module == "run_host_node"]  # sd-scripts loads another VAE and text encoder
+    measurable = [
+        pair for pair in pairs if pair.peer.module == "run_host_node"
+    ]  # sd-scripts loads another VAE and text encoder
     with trainers.staged(options.device) as started:
         rows = [_compared(started, pair, model, batch) for pair, model, batch in cases(measurable, options)]
     return {
         "rows": rows,
         "left_out": left_out,
         "ratios": with_worst({f"memory_vs_{_case(row)}": row["ours"] / row["theirs"] for row in rows}),
-        "medians": {f"{_case(row)} {who}, MB": round(row[who] / 1e6) for row in rows for who in ("ours", "theirs")},
+        "medians": {
+            f"{_case(row)} {who}, MB": round(row[who] / 1e6) for row in rows for who in ("ours", "theirs")
+        },
     }
 
 
@@ -37,7 +42,14 @@ def _compared(started: trainers.Trainers, pair: Pair, model: str, batch: int) ->
     trainers.tell(pair, model, batch)
     ours = _peak(started.ours(pair, model, batch, watch="memory"))
     theirs = _peak(started.theirs(pair, model, batch, watch="memory"))
-    return {"name": pair.name, "title": pair.title, "model": model, "batch": batch, "ours": ours, "theirs": theirs}
+    return {
+        "name": pair.name,
+        "title": pair.title,
+        "model": model,
+        "batch": batch,
+        "ours": ours,
+        "theirs": theirs,
+    }
 
 
 def _peak(trainer: Trainer) -> int:
@@ -53,10 +65,13 @@ def _case(row: Mapping[str, Any]) -> str:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    lines = ["| compared with | model | batch | ours, MB | theirs, MB | ours over theirs |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| compared with | model | batch | ours, MB | theirs, MB | ours over theirs |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
-        f"| {row['name']}: {row['title']} | {row['model']} | {row['batch']} | {row['ours'] / 1e6:.0f} | {row['theirs'] / 1e6:.0f} "
-        f"| **{row['ours'] / row['theirs']:.2f}** |"
+        f"| {row['name']}: {row['title']} | {row['model']} | {row['batch']} | {row['ours'] / 1e6:.0f} |"
+        f" {row['theirs'] / 1e6:.0f} | **{row['ours'] / row['theirs']:.2f}** |"
         for row in result["rows"]
     ]
     return "\n".join([*lines, *(f"\n{line}" for line in result["left_out"])])

@@ -1,4 +1,7 @@
-"""A checkpoint, loaded by ComfyUI's own code. Imported in a trainer's process only, where ComfyUI's modules can be imported."""
+"""A checkpoint, loaded by ComfyUI's own code.
+
+Imported in a trainer's process only, where ComfyUI's modules can be imported.
+"""
 
 import comfy.model_management
 import comfy.sd
@@ -10,6 +13,8 @@ from .order import Order
 def load(order: Order) -> tuple:
     """MODEL, CLIP and VAE as the host's loader nodes make them, on their devices."""
     with torch.inference_mode():  # as its executor runs them
-        model, clip, vae = comfy.sd.load_checkpoint_guess_config(str(order.checkpoint), output_vae=True, output_clip=True)[:3]
+        model, clip, vae = comfy.sd.load_checkpoint_guess_config(
+            str(order.checkpoint), output_vae=True, output_clip=True
+        )[:3]
         comfy.model_management.load_models_gpu([model, clip.patcher, vae.patcher])
     return model, clip, vae

@@ -1,9 +1,11 @@
-"""What one optimizer step costs: ours, dadaptation's, and fused AdamW over separate tensors, side by side in one run.
+"""What one optimizer step costs: ours, dadaptation's, and fused AdamW over separate tensors, side by side in
+one run.
 
     python run.py bench optimizer [--rounds 15] [--blocks]
 
-All work on the same LoRA of dim 16 for SD 1.5 (UNet and text encoder, 528 tensors, 9.4 M values), one thread, taking turns step
-by step; the figures are medians over the rounds. Operations and host reads are counted for SDXL's UNet (1,444 tensors) too.
+All work on the same LoRA of dim 16 for SD 1.5 (UNet and text encoder, 528 tensors, 9.4 M values), one thread,
+taking turns step by step; the figures are medians over the rounds. Operations and host reads are counted for
+SDXL's UNet (1,444 tensors) too.
 """
 
 from __future__ import annotations
@@ -34,12 +36,14 @@ Layers = list[tuple[int, int]]  # (out, in) of every layer that gets a LoRA
 Step = Callable[[], Any]
 
 
-# the shapes ------------------------------------------------------------------------------------------------------------------------------
+# the shapes -------------------------------------------------------------------------------------------------
 
 
 def sd15_layers() -> dict[str, Layers]:
     """192 layers of the UNet, 72 of the text encoder."""
-    widths = [320] * 2 + [640] * 2 + [1280] * 2 + [1280] + [1280] * 3 + [640] * 3 + [320] * 3  # down, middle, up
+    widths = (
+        [320] * 2 + [640] * 2 + [1280] * 2 + [1280] + [1280] * 3 + [640] * 3 + [320] * 3
+    )  # down, middle, up
     unet = [layer for width in widths for layer in _spatial_transformer(width, depth=1, text=768)]
     text_encoder = 12 * (4 * [(768, 768)] + [(3072, 768), (768, 3072)])
     return {"unet": unet, "text_encoder": text_encoder}
@@ -47,8 +51,12 @@ def sd15_layers() -> dict[str, Layers]:
 
 def sdxl_layers() -> dict[str, Layers]:
     """722 layers of the UNet."""
-    stacks = 2 * [(640, 2)] + 2 * [(1280, 10)] + [(1280, 10)] + 3 * [(1280, 10)] + 3 * [(640, 2)]  # down, middle, up
-    return {"unet": [layer for width, depth in stacks for layer in _spatial_transformer(width, depth, text=2048)]}
+    stacks = (
+        2 * [(640, 2)] + 2 * [(1280, 10)] + [(1280, 10)] + 3 * [(1280, 10)] + 3 * [(640, 2)]
+    )  # down, middle, up
+    return {
+        "unet": [layer for width, depth in stacks for layer in _spatial_transformer(width, depth, text=2048)]
+    }
 
 
 def _spatial_transformer(width: int, depth: int, text: int) -> Layers:
@@ -77,14 +85,16 @@ def _parameters(groups: Sequence[dict[str, Any]]) -> Iterator[Parameter]:
     return (p for group in groups for p in group["params"])
 
 
-# time ------------------------------------------------------------------------------------------------------------------------------------
+# time -------------------------------------------------------------------------------------------------------
 
 
 def optimizers(device: str = "cpu") -> dict[str, torch.optim.Optimizer]:
     parts = sd15_layers()
     return {
         OURS: DAdaptAdam(lora_groups(parts, device), **RECIPE),
-        "DAdaptAdam (ours, s in bf16)": DAdaptAdam(lora_groups(parts, device), s_dtype=torch.bfloat16, **RECIPE),
+        "DAdaptAdam (ours, s in bf16)": DAdaptAdam(
+            lora_groups(parts, device), s_dtype=torch.bfloat16, **RECIPE
+        ),
         "dadaptation 3.2": reference_optimizer(lora_groups(parts, device), **RECIPE),
         "AdamW fused": torch.optim.AdamW(lora_groups(parts, device), lr=1e-6, weight_decay=0.02, fused=True),
     }
@@ -103,7 +113,9 @@ def milliseconds(contenders: dict[str, torch.optim.Optimizer], rounds: int) -> d
 
 
 def _turn_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Gradients of alternating sign: d stays small, so that no contender runs into overflow or denormal numbers."""
+    """Gradients of alternating sign: d stays small, so that no contender runs into overflow or denormal
+    numbers.
+    """
     torch._foreach_neg_([p.grad for p in _parameters(optimizer.param_groups)])
 
 
@@ -123,15 +135,19 @@ def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def block_sweep(rounds: int) -> dict[int, float]:
     """Milliseconds a step by block size: where CPU_BLOCK comes from."""
     sizes = [2**power for power in range(14, 22)] + [UNBLOCKED]
-    contenders = {str(size): DAdaptAdam(lora_groups(sd15_layers()), block_size=size, **RECIPE) for size in sizes}
+    contenders = {
+        str(size): DAdaptAdam(lora_groups(sd15_layers()), block_size=size, **RECIPE) for size in sizes
+    }
     return {int(size): statistics.median(times) for size, times in milliseconds(contenders, rounds).items()}
 
 
-# counts ----------------------------------------------------------------------------------------------------------------------------------
+# counts -----------------------------------------------------------------------------------------------------
 
 
 class CountOperations(TorchDispatchMode):
-    """Every tensor operation below autograd, by name; not the mark that torch sets around every optimizer step."""
+    """Every tensor operation below autograd, by name; not the mark that torch sets around every optimizer
+    step.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +162,17 @@ class CountOperations(TorchDispatchMode):
 class CountHostReads(TorchFunctionMode):
     """Every call that makes the host wait for a tensor's values."""
 
-    READS = frozenset({Tensor.item, Tensor.tolist, Tensor.cpu, Tensor.numpy, Tensor.__float__, Tensor.__int__, Tensor.__bool__})
+    READS = frozenset(
+        {
+            Tensor.item,
+            Tensor.tolist,
+            Tensor.cpu,
+            Tensor.numpy,
+            Tensor.__float__,
+            Tensor.__int__,
+            Tensor.__bool__,
+        }
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +191,9 @@ def count(step: Step) -> tuple[Counter[str], int]:
 
 
 def step_counts(parts: dict[str, Layers], **settings: Any) -> tuple[int, int]:
-    """(tensor operations, host reads) of one step of ours, whole groups at a time, with all parameters in one group."""
+    """(tensor operations, host reads) of one step of ours, whole groups at a time, with all parameters in one
+    group.
+    """
     everything = {"all": [layer for layers in parts.values() for layer in layers]}
     optimizer = DAdaptAdam(lora_groups(everything), block_size=UNBLOCKED, **RECIPE, **settings)
     optimizer.step()  # the first one takes the gradients in
@@ -173,12 +201,14 @@ def step_counts(parts: dict[str, Layers], **settings: Any) -> tuple[int, int]:
     return operations.total(), reads
 
 
-# the report ------------------------------------------------------------------------------------------------------------------------------
+# the report -------------------------------------------------------------------------------------------------
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=15, metavar="N")
-    parser.add_argument("--blocks", action="store_true", help=f"time block sizes instead (in use: {CPU_BLOCK})")
+    parser.add_argument(
+        "--blocks", action="store_true", help=f"time block sizes instead (in use: {CPU_BLOCK})"
+    )
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -187,7 +217,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measured_blocks(options: argparse.Namespace) -> dict[str, Any]:
-    return {"medians": {f"blocks of {size}, ms": round(taken, 2) for size, taken in block_sweep(options.rounds).items()}}
+    return {
+        "medians": {
+            f"blocks of {size}, ms": round(taken, 2) for size, taken in block_sweep(options.rounds).items()
+        }
+    }
 
 
 def _measured(device: str, rounds: int) -> dict[str, Any]:
@@ -221,7 +255,13 @@ def _one_thread() -> Iterator[None]:
 def markdown(result: dict[str, Any]) -> str:
     times = {name.removesuffix(", ms"): taken for name, taken in result["medians"].items()}
     if "counts" not in result:
-        return "\n".join(["| blocks | ms a step, median |", "|---|---|", *(f"| {name} | {taken:.1f} |" for name, taken in times.items())])
+        return "\n".join(
+            [
+                "| blocks | ms a step, median |",
+                "|---|---|",
+                *(f"| {name} | {taken:.1f} |" for name, taken in times.items()),
+            ]
+        )
     rows = [f"| {name} | {taken:.1f} | {times[OURS] / taken:.2f} |" for name, taken in times.items()]
     counts = [
         f"| {size} | {result['counts']['tensor_ops'][size]} | {result['counts']['host_syncs'][size]} |"

@@ -41,7 +41,11 @@ class Order:
 
     @property
     def checkpoint(self) -> Path:
-        return self.demo_checkpoint if self.model == DEMO else self.demo_checkpoint.with_name(f"{self.model}.safetensors")
+        return (
+            self.demo_checkpoint
+            if self.model == DEMO
+            else self.demo_checkpoint.with_name(f"{self.model}.safetensors")
+        )
 
     @property
     def pictures(self) -> Path:

@@ -32,7 +32,9 @@ class Pair:
     theirs: Settings
     adapts: str  # what ours trains, as run_floor names it
     precision: str  # in which ours computes; "auto" for what it chooses
-    gigabytes: tuple[int, int]  # that both trainers of SD 1.5 take at most, and how many more with each picture of a batch
+    gigabytes: tuple[
+        int, int
+    ]  # that both trainers of SD 1.5 take at most, and how many more with each picture of a batch
     models: tuple[str, ...] = MODELS
 
     def fits_twice(self, model: str, batch: int, memory: int) -> bool:
@@ -42,16 +44,35 @@ class Pair:
 
 
 def host_pairs(host: Peer, device: str) -> list[Pair]:
-    """Ours and the host's own node: on the same layers without and with checkpointing, and each as it is by default."""
+    """Ours and the host's own node: on the same layers without and with checkpointing, and each as it is by
+    default.
+    """
     precision = _precision(device)
     same_layers = [
-        Pair(name, title, host, _ours(precision, checkpointing), _node(precision, checkpointing), "all", precision, gigabytes)
+        Pair(
+            name,
+            title,
+            host,
+            _ours(precision, checkpointing),
+            _node(precision, checkpointing),
+            "all",
+            precision,
+            gigabytes,
+        )
         for name, title, checkpointing, gigabytes in (
             ("host_same_layers", f"{precision}, all of its layers", "off", (13, 4)),
-            ("host_same_layers_checkpointed", f"{precision}, all of its layers, both checkpointed", "on", (13, 1)),
+            (
+                "host_same_layers_checkpointed",
+                f"{precision}, all of its layers, both checkpointed",
+                "on",
+                (13, 1),
+            ),
         )
     ]
-    return [*same_layers, Pair("host_default", "each by default", host, {}, {}, "attention and text encoder", "auto", (11, 1))]
+    return [
+        *same_layers,
+        Pair("host_default", "each by default", host, {}, {}, "attention and text encoder", "auto", (11, 1)),
+    ]
 
 
 def newer_host_pairs(host: Peer, device: str) -> list[Pair]:
@@ -79,7 +100,19 @@ def standalone_pairs(trainer: Peer, tokenizer: Path, device: str) -> list[Pair]:
     ours = {"recipe": {"preset": "AdamW"}, "run": {"precision": precision, "checkpointing": "off"}}
     theirs = {"precision": precision, "tokenizer": str(tokenizer)}
     title = f"{precision}, UNet and text encoder, AdamW"
-    return [Pair("standalone", title, trainer, ours, theirs, "attention and text encoder", precision, (13, 2), models=(SD15,))]
+    return [
+        Pair(
+            "standalone",
+            title,
+            trainer,
+            ours,
+            theirs,
+            "attention and text encoder",
+            precision,
+            (13, 2),
+            models=(SD15,),
+        )
+    ]
 
 
 def _precision(device: str) -> str:
@@ -95,4 +128,8 @@ def _ours(precision: str, checkpointing: str) -> Settings:
 
 def _node(precision: str, checkpointing: str) -> Settings:
     """Its LoRA in the precision of the run, the faster of its two choices; ours is fp32 always."""
-    return {"training_dtype": precision, "lora_dtype": precision, "gradient_checkpointing": checkpointing == "on"}
+    return {
+        "training_dtype": precision,
+        "lora_dtype": precision,
+        "gradient_checkpointing": checkpointing == "on",
+    }

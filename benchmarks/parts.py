@@ -1,4 +1,6 @@
-"""Where a step of ours goes, part by part: the public functions that its parts go through, with a stopwatch around each."""
+"""Where a step of ours goes, part by part: the public functions that its parts go through, with a stopwatch
+around each.
+"""
 
 import time
 from collections import Counter
@@ -27,7 +29,10 @@ class Parts:
         for name in ("encode_text", "predict"):
             self._time(HostNetwork, name, lambda: NETWORK if torch.is_grad_enabled() else GUARD)
         self._time(torch.Tensor, "backward", lambda: NETWORK)
-        build, training.build_optimizer = training.build_optimizer, lambda *settings: self._timed_optimizer(build(*settings))
+        build, training.build_optimizer = (
+            training.build_optimizer,
+            lambda *settings: self._timed_optimizer(build(*settings)),
+        )
         self._time(RunFolder, "record", lambda: RECORDS)
         self._time(Progress, "step", lambda: RECORDS)
 

@@ -12,7 +12,9 @@ SECONDS_BETWEEN_LOOKS = 0.005
 
 
 class PeakMemory:
-    """Counts from its making on: the GPU's allocations, or on a CPU the resident memory, which a thread looks at."""
+    """Counts from its making on: the GPU's allocations, or on a CPU the resident memory, which a thread looks
+    at.
+    """
 
     def __init__(self, device: str) -> None:
         self.on_gpu = device == "cuda"

@@ -1,7 +1,9 @@
-"""A network of SD 1.5's architecture in plain torch with random weights, as the training loop's `Network`: benchmarks without ComfyUI.
+"""A network of SD 1.5's architecture in plain torch with random weights, as the training loop's `Network`:
+benchmarks without ComfyUI.
 
-The UNet is that of Rombach et al. 2022 (arXiv 2112.10752), the text encoder CLIP's of Radford et al. 2021 (arXiv 2103.00020), both of any
-size. Modules have the names that `trainer/targets.py` knows, so that the same layers are adapted.
+The UNet is that of Rombach et al. 2022 (arXiv 2112.10752), the text encoder CLIP's of Radford et al. 2021
+(arXiv 2103.00020), both of any size. Modules have the names that `trainer/targets.py` knows, so that the same
+layers are adapted.
 """
 
 import math
@@ -46,17 +48,21 @@ class Sizes:
         return cls(width=320 // times, text_width=768 // times, depth=depth)
 
 
-# the UNet --------------------------------------------------------------------------------------------------------------------------------
+# the UNet ---------------------------------------------------------------------------------------------------
 
 
 class UNet(nn.Module):
-    """Predicts the noise in latents [batch, 4, height, width], whose sides are multiples of 2 ** (levels - 1)."""
+    """Predicts the noise in latents [batch, 4, height, width], whose sides are multiples of 2 ** (levels -
+    1).
+    """
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.width, embedded = sizes.width, 4 * sizes.width
         widths = [sizes.width * multiplier for multiplier in sizes.multipliers]
-        self.time_embed = nn.Sequential(nn.Linear(sizes.width, embedded), nn.SiLU(), nn.Linear(embedded, embedded))
+        self.time_embed = nn.Sequential(
+            nn.Linear(sizes.width, embedded), nn.SiLU(), nn.Linear(embedded, embedded)
+        )
 
         def stage(inside: int, level: int) -> _Stage:
             transformer = [_Transformer(widths[level], sizes)] if level < sizes.attention_levels else []
@@ -73,7 +79,9 @@ class UNet(nn.Module):
                 kept.append(width)
 
         last = widths[-1]
-        self.middle_block = _Stage(_ResBlock(last, last, embedded), _Transformer(last, sizes), _ResBlock(last, last, embedded))
+        self.middle_block = _Stage(
+            _ResBlock(last, last, embedded), _Transformer(last, sizes), _ResBlock(last, last, embedded)
+        )
 
         self.output_blocks = nn.ModuleList()
         inside = last
@@ -209,16 +217,21 @@ def _norm(width: int) -> nn.GroupNorm:
 
 def _waves(timesteps: Tensor, width: int) -> Tensor:
     """[batch, width]: cosines, then sines of the timestep, with periods from 2 pi to 20,000 pi."""
-    frequencies = torch.exp(torch.arange(width // 2, device=timesteps.device) * (-math.log(10_000) / (width // 2)))
+    frequencies = torch.exp(
+        torch.arange(width // 2, device=timesteps.device) * (-math.log(10_000) / (width // 2))
+    )
     angles = timesteps[:, None].float() * frequencies
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
-# the text encoder ------------------------------------------------------------------------------------------------------------------------
+# the text encoder -------------------------------------------------------------------------------------------
 
 
 class TextEncoder(nn.Module):
-    """Text embeddings [batch, tokens, text width] of captions. Words are numbered by a checksum: nothing here knows what they mean."""
+    """Text embeddings [batch, tokens, text width] of captions.
+
+    Words are numbered by a checksum: nothing here knows what they mean.
+    """
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -228,7 +241,11 @@ class TextEncoder(nn.Module):
                 "token_embedding": nn.Embedding(sizes.vocabulary, sizes.text_width),
                 "position_embedding": nn.Embedding(sizes.tokens, sizes.text_width),
                 "encoder": nn.ModuleDict(
-                    {"layers": nn.ModuleList([_TextLayer(sizes.text_width, sizes.text_heads) for _ in range(sizes.text_layers)])}
+                    {
+                        "layers": nn.ModuleList(
+                            [_TextLayer(sizes.text_width, sizes.text_heads) for _ in range(sizes.text_layers)]
+                        )
+                    }
                 ),
                 "final_layer_norm": nn.LayerNorm(sizes.text_width),
             }
@@ -236,7 +253,9 @@ class TextEncoder(nn.Module):
 
     def forward(self, captions: Sequence[str]) -> Tensor:
         model = self.text_model
-        numbers = torch.tensor([self.tokenize(caption) for caption in captions], device=model["position_embedding"].weight.device)
+        numbers = torch.tensor(
+            [self.tokenize(caption) for caption in captions], device=model["position_embedding"].weight.device
+        )
         x = model["token_embedding"](numbers) + model["position_embedding"].weight
         for layer in model["encoder"]["layers"]:
             x = layer(x)
@@ -244,7 +263,9 @@ class TextEncoder(nn.Module):
 
     def tokenize(self, caption: str) -> list[int]:
         """A number a word between a start and ends up to the full length; words beyond it are left out."""
-        words = [zlib.crc32(word.encode()) % (self.vocabulary - 2) for word in caption.split()][: self.tokens - 2]
+        words = [zlib.crc32(word.encode()) % (self.vocabulary - 2) for word in caption.split()][
+            : self.tokens - 2
+        ]
         start, end = self.vocabulary - 2, self.vocabulary - 1
         return [start, *words] + [end] * (self.tokens - 1 - len(words))
 
@@ -254,7 +275,9 @@ class _TextLayer(nn.Module):
         super().__init__()
         self.heads = heads
         self.layer_norm1, self.layer_norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.self_attn = nn.ModuleDict({f"{name}_proj": nn.Linear(width, width) for name in ("q", "k", "v", "out")})
+        self.self_attn = nn.ModuleDict(
+            {f"{name}_proj": nn.Linear(width, width) for name in ("q", "k", "v", "out")}
+        )
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -265,7 +288,7 @@ class _TextLayer(nn.Module):
         return x + self.mlp["fc2"](y * torch.sigmoid(1.702 * y))  # CLIP's GELU
 
 
-# as the training loop sees it ------------------------------------------------------------------------------------------------------------
+# as the training loop sees it -------------------------------------------------------------------------------
 
 
 class PlainNetwork:
@@ -273,11 +296,19 @@ class PlainNetwork:
 
     timesteps = TIMESTEPS
 
-    def __init__(self, sizes: Sizes, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0) -> None:
+    def __init__(
+        self,
+        sizes: Sizes,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        seed: int = 0,
+    ) -> None:
         self.device = torch.device(device)
         with torch.random.fork_rng(), self.device:
             torch.manual_seed(seed)
-            self.unet, self.text_encoder = (model.to(dtype).requires_grad_(False) for model in (UNet(sizes), TextEncoder(sizes)))
+            self.unet, self.text_encoder = (
+                model.to(dtype).requires_grad_(False) for model in (UNet(sizes), TextEncoder(sizes))
+            )
         betas = torch.linspace(FIRST_BETA**0.5, LAST_BETA**0.5, TIMESTEPS, device=self.device) ** 2
         self._kept = torch.cumprod(1 - betas, dim=0)  # share of the latent's variance at each timestep
 
@@ -296,7 +327,10 @@ class PlainNetwork:
 
     def layers(self) -> list[tuple[str, str, nn.Module]]:
         """(name, part, module) of every layer that a LoRA for SD 1.5 adapts, the UNet's first."""
-        parts = {"unet": (self.unet, FAMILIES["SD15"].unet_layers), "text_encoder": (self.text_encoder, FAMILIES["SD15"].text_layers)}
+        parts = {
+            "unet": (self.unet, FAMILIES["SD15"].unet_layers),
+            "text_encoder": (self.text_encoder, FAMILIES["SD15"].text_layers),
+        }
         found = []
         for part, (model, pattern) in parts.items():
             modules = dict(model.named_modules())
@@ -306,4 +340,7 @@ class PlainNetwork:
     def new_adapters(self, dim: int, seed: int = 0, every: int = 1) -> list[LoraAdapter]:
         """Adapters of `dim` for every so manieth of its layers, beginning with the first."""
         generator = stream(seed, "init")
-        return [new_adapter(name, part, module, dim, generator, self.device) for name, part, module in self.layers()[::every]]
+        return [
+            new_adapter(name, part, module, dim, generator, self.device)
+            for name, part, module in self.layers()[::every]
+        ]

@@ -1,13 +1,16 @@
-"""Which preset learns most, and which overtrains? Every preset against AdamW at its best rate, on the demo's model and few pictures.
+"""Which preset learns most, and which overtrains? Every preset against AdamW at its best rate, on the demo's
+model and few pictures.
 
-    python run.py bench presets [--seeds 3] [--servers 2] [--results FILE] [--only NAME ...] [--set NAME=VALUE ...]
+    python run.py bench presets [--seeds 3] [--servers 2] [--results FILE] [--only NAME ...] [--set NAME=VALUE
+    ...]
 
-1. AdamW at 6 rates on seed 0, long enough to see it overtrain: its best rate, and the step at which it is best.
-2. Every preset, and AdamW at that rate, on all seeds, to 3 times that step.
+1. AdamW at 6 rates on seed 0, long enough to see it overtrain: its best rate, and the step at which it is
+best. 2. Every preset, and AdamW at that rate, on all seeds, to 3 times that step.
 
-Held-out loss every 20 steps over 32 fixed noises and timesteps. Each run is a line in the results file; interrupted, it goes on where
-it stopped. 15 of the demo's 60 pictures, batch 2: few enough that every preset has the time to overtrain. Two ComfyUI servers share
-the work, with one thread each; on two CPU cores it takes about an hour.
+Held-out loss every 20 steps over 32 fixed noises and timesteps. Each run is a line in the results file;
+interrupted, it goes on where it stopped. 15 of the demo's 60 pictures, batch 2: few enough that every preset
+has the time to overtrain. Two ComfyUI servers share the work, with one thread each; on two CPU cores it takes
+about an hour.
 """
 
 import argparse
@@ -58,7 +61,7 @@ def main(arguments: list[str]) -> None:
     give_result(_table(search, compared))
 
 
-# what is run -----------------------------------------------------------------------------------------------------------------------------
+# what is run ------------------------------------------------------------------------------------------------
 
 
 def _search() -> Iterator[dict[str, Any]]:
@@ -76,7 +79,9 @@ def _comparison(rate: float, steps: int, options: argparse.Namespace) -> Iterato
 
 
 def _run(name: str, optimizer: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:
-    """`optimizer` is what is set at the node; "recipe" everything that follows from it, so that a changed preset is another run."""
+    """`optimizer` is what is set at the node; "recipe" everything that follows from it, so that a changed
+    preset is another run.
+    """
     recipe = asdict(OptimizerConfig(**optimizer).resolved())
     run = {"name": name, "optimizer": optimizer, "recipe": recipe, "steps": steps, "seed": seed}
     return run | {"batch": BATCH, "every": EVERY, "pictures_taken": PICTURES_TAKEN}
@@ -88,7 +93,7 @@ def _best_adamw(rows: list[dict]) -> tuple[float, int]:
     return best["optimizer"]["adamw_rate"], _best(best)[0]
 
 
-# running -----------------------------------------------------------------------------------------------------------------------------
+# running ----------------------------------------------------------------------------------------------------
 
 
 def _complete(runs: list[dict], options: argparse.Namespace) -> None:
@@ -104,7 +109,10 @@ def _complete(runs: list[dict], options: argparse.Namespace) -> None:
     failures: list[BaseException] = []
     lock = threading.Lock()
     arguments = (waiting, options.results, lock, failures)
-    workers = [threading.Thread(target=_work, args=(number, *arguments)) for number in range(min(options.servers, waiting.qsize()))]
+    workers = [
+        threading.Thread(target=_work, args=(number, *arguments))
+        for number in range(min(options.servers, waiting.qsize()))
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -113,7 +121,9 @@ def _complete(runs: list[dict], options: argparse.Namespace) -> None:
         raise failures[0]
 
 
-def _work(number: int, waiting: Queue, results: Path, lock: threading.Lock, failures: list[BaseException]) -> None:
+def _work(
+    number: int, waiting: Queue, results: Path, lock: threading.Lock, failures: list[BaseException]
+) -> None:
     """One server's share of the runs."""
     base = default_base().with_name(f"presets-{number}")
     try:
@@ -128,7 +138,10 @@ def _work(number: int, waiting: Queue, results: Path, lock: threading.Lock, fail
                 with lock:
                     append_row(results, row)
                 step, loss = _best(row)
-                say(f"{run['optimizer']}, seed {run['seed']}: best {loss:.4f} at step {step}, {row['heldout'][-1][1]:.4f} at the end")
+                say(
+                    f"{run['optimizer']}, seed {run['seed']}: best {loss:.4f} at step {step},"
+                    f" {row['heldout'][-1][1]:.4f} at the end"
+                )
     except Empty:
         return
     except BaseException as error:  # told to whoever waits for the threads
@@ -152,7 +165,7 @@ def _workflow(run: dict) -> DemoWorkflow:
     return workflow
 
 
-# results ---------------------------------------------------------------------------------------------------------------------------------
+# results ----------------------------------------------------------------------------------------------------
 
 
 def _rows_of(rows: list[dict], runs: list[dict]) -> list[dict]:
@@ -173,14 +186,31 @@ def _table(search: list[dict], compared: list[dict]) -> str:
     lines += ["| AdamW's rate, seed 0 | best held-out loss | at step | at the end |", "|---|---|---|---|"]
     for row in sorted(search, key=lambda row: row["optimizer"]["adamw_rate"]):
         step, loss = _best(row)
-        lines.append(f"| {row['optimizer']['adamw_rate']:g} | {loss:.4f} | {step} | {row['heldout'][-1][1]:.4f} |")
-    columns = ("preset", "best", "at step", "at the end", "the end over the best", "best over AdamW's", "d at the end", "burns")
+        lines.append(
+            f"| {row['optimizer']['adamw_rate']:g} | {loss:.4f} | {step} | {row['heldout'][-1][1]:.4f} |"
+        )
+    columns = (
+        "preset",
+        "best",
+        "at step",
+        "at the end",
+        "the end over the best",
+        "best over AdamW's",
+        "d at the end",
+        "burns",
+    )
     lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     adamw = mean(_best(row)[1] for row in compared if row["name"] == "AdamW")
     for name in dict.fromkeys(row["name"] for row in compared):
         lines.append(_line(name, [row for row in compared if row["name"] == name], adamw))
     worst = max(row["heldout"][-1][1] for row in compared)
-    lines += ["", f"Means over {len({row['seed'] for row in compared})} seeds. The highest loss that any run ends at: {worst:.4f}."]
+    lines += [
+        "",
+        (
+            f"Means over {len({row['seed'] for row in compared})} seeds. The highest loss that any run ends"
+            f" at: {worst:.4f}."
+        ),
+    ]
     return "\n".join(lines)
 
 
@@ -190,19 +220,30 @@ def _line(name: str, rows: list[dict], adamw: float) -> str:
     steps = ", ".join(str(_best(row)[0]) for row in rows)
     d = ", ".join("-" if row["d_last"] is None else f"{row['d_last']:.1e}" for row in rows)
     burns = sum(len(row["burns"]) for row in rows)
-    return f"| {name} | {best:.4f} | {steps} | {end:.4f} | {overtrained - 1:+.1%} | {best / adamw - 1:+.1%} | {d} | {burns} |"
+    return (
+        f"| {name} | {best:.4f} | {steps} | {end:.4f} | {overtrained - 1:+.1%} | {best / adamw - 1:+.1%} |"
+        f" {d} | {burns} |"
+    )
 
 
 def _draw(compared: list[dict]):
     """Held-out loss against the step, every seed a thin line, and the mean of each preset."""
     names = dict.fromkeys(row["name"] for row in compared)
-    return draw_comparison({name: [row["heldout"] for row in compared if row["name"] == name] for name in names}, size=(1000, 600))
+    return draw_comparison(
+        {name: [row["heldout"] for row in compared if row["name"] == name] for name in names},
+        size=(1000, 600),
+    )
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run.py bench presets", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--servers", type=int, default=2, help="ComfyUI servers that share the work; the CPU's threads are shared too")
+    parser.add_argument(
+        "--servers",
+        type=int,
+        default=2,
+        help="ComfyUI servers that share the work; the CPU's threads are shared too",
+    )
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/presets.jsonl"))
     parser.add_argument("--only", nargs="*", metavar="PRESET", help="only these presets, and AdamW")
     what = "one more recipe, called set: optimizer settings, values as in JSON"

@@ -1,7 +1,8 @@
 """What every benchmark's figures are stored with, and how they are compared with earlier ones.
 
-The file is one JSON object: date, command, machine, one key for each benchmark with what its `measure` gave, and a flat "ratios" of
-medians, ours over theirs, from all of them. A benchmark's own "medians", {name: figure}, are compared as well.
+The file is one JSON object: date, command, machine, one key for each benchmark with what its `measure` gave,
+and a flat "ratios" of medians, ours over theirs, from all of them. A benchmark's own "medians", {name:
+figure}, are compared as well.
 """
 
 import json
@@ -50,7 +51,7 @@ def write(results: Results, file: Path) -> None:
     file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-# the machine -----------------------------------------------------------------------------------------------------------------------------
+# the machine ------------------------------------------------------------------------------------------------
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-# comparing -------------------------------------------------------------------------------------------------------------------------------
+# comparing --------------------------------------------------------------------------------------------------
 
 
 def compare(now: Results, before: Results) -> str:

@@ -1,7 +1,7 @@
 """Runs the benchmarks. `python run.py bench [NAME] ...` starts it under ComfyUI's Python.
 
-NAME is one of train, memory, optimizer, data, growth; none, or "all", is all of these. presets and safeguard take about an hour each
-and are asked for by name.
+NAME is one of train, memory, optimizer, data, growth; none, or "all", is all of these. presets and safeguard
+take about an hour each and are asked for by name.
 """
 
 import argparse
@@ -20,7 +20,9 @@ LONG = ("presets", "safeguard")  # a module each, with main(arguments) of its ow
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what was put on disk is removed
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # so that what was put on disk is removed
     arguments = sys.argv[1:]
     name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "all"
     try:
@@ -58,9 +60,13 @@ def _measure(names: tuple[str, ...], arguments: list[str]) -> None:
 def _common_options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """These, with the device that was chosen, and the arguments that are left."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where torch sees it")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where torch sees it"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="figures of an earlier run, to be compared with")
+    parser.add_argument(
+        "--compare", type=Path, metavar="FILE", help="figures of an earlier run, to be compared with"
+    )
     options, own = parser.parse_known_args(arguments)
     if {"-h", "--help"} & set(own):
         give_result(f"{__doc__}\n{parser.format_help()}")
@@ -77,18 +83,25 @@ def _device(wanted: str) -> str:
     return "cuda" if there and wanted != "cpu" else "cpu"
 
 
-def _own_options(modules: dict[str, ModuleType], arguments: list[str], common: argparse.Namespace) -> dict[str, argparse.Namespace]:
+def _own_options(
+    modules: dict[str, ModuleType], arguments: list[str], common: argparse.Namespace
+) -> dict[str, argparse.Namespace]:
     """Each benchmark's; one that is meant for another is not an error, one that none knows is."""
     options, unknown = {}, []
     for name, module in modules.items():
-        parser = argparse.ArgumentParser(prog=f"run.py bench {name}", description=module.__doc__, allow_abbrev=False)
+        parser = argparse.ArgumentParser(
+            prog=f"run.py bench {name}", description=module.__doc__, allow_abbrev=False
+        )
         module.add_options(parser)
         options[name], others = parser.parse_known_args(arguments)
         vars(options[name]).update(vars(common))
         unknown.append(others)
     for argument in unknown[0]:
         if all(argument in others for others in unknown):
-            raise HostError(f"Unknown argument {argument}. `python run.py bench {next(iter(modules))} --help` lists the options.")
+            raise HostError(
+                f"Unknown argument {argument}. `python run.py bench {next(iter(modules))} --help` lists the"
+                " options."
+            )
     return options
 
 

@@ -1,9 +1,11 @@
-"""Writes the checkpoint of SD 1.5's size, 2 GB of random weights in fp16: the same on every machine with this version of torch.
+"""Writes the checkpoint of SD 1.5's size, 2 GB of random weights in fp16: the same on every machine with this
+version of torch.
 
 usage: run_module.py CHECKOUT -- benchmarks.run_checkpoint ORDER        (ORDER: JSON of order.Order)
 
-model: "sd15" has SD 1.5's UNet, and from the demo its text encoder, which is as large as SD 1.5's, and its VAE, which is smaller and
-encodes faster. "sd15_whole" has a VAE of SD 1.5's shape, for a trainer that loads no other.
+model: "sd15" has SD 1.5's UNet, and from the demo its text encoder, which is as large as SD 1.5's, and its
+VAE, which is smaller and encodes faster. "sd15_whole" has a VAE of SD 1.5's shape, for a trainer that loads
+no other.
 """
 
 import sys
@@ -44,7 +46,9 @@ VAE_SHAPE = {
     "attn_resolutions": [],
     "dropout": 0.0,
 }
-POOL = 2**22  # random values; drawing one for each of the 860 million weights would take longer than what is measured
+POOL = (
+    2**22
+)  # random values; drawing one for each of the 860 million weights would take longer than what is measured
 
 
 def main() -> None:
@@ -66,7 +70,9 @@ def _write(order: Order) -> None:
     from safetensors.torch import save_file
 
     with torch.device("meta"):
-        unet = UNetModel(**UNET_SHAPE, dtype=torch.float16, operations=comfy.ops.disable_weight_init).state_dict()
+        unet = UNetModel(
+            **UNET_SHAPE, dtype=torch.float16, operations=comfy.ops.disable_weight_init
+        ).state_dict()
         vae = AutoencoderKL(ddconfig=VAE_SHAPE, embed_dim=4).state_dict()
     made_anew = (UNET, VAE) if order.model == SD15_WHOLE else (UNET,)
     demo = comfy.utils.load_torch_file(str(order.demo_checkpoint))
@@ -88,7 +94,9 @@ def _random(prefix: str, shapes: Mapping) -> dict:
         values = turned.repeat(-(-shape.numel() // POOL))[: shape.numel()].view(shape)
         return (values * values[0].numel() ** -0.5).half()
 
-    return {prefix + name: weight(name, like.shape, place) for place, (name, like) in enumerate(shapes.items())}
+    return {
+        prefix + name: weight(name, like.shape, place) for place, (name, like) in enumerate(shapes.items())
+    }
 
 
 main()

@@ -34,16 +34,24 @@ def _counts(order: Order) -> dict:
     unet, text_encoder = model.model.diffusion_model, clip.cond_stage_model.clip_l.transformer
     family = family_of("SD15")
     for norm in (module for module in text_encoder.modules() if isinstance(module, torch.nn.LayerNorm)):
-        norm.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(),))  # the host's layers add in place to what the norm keeps
+        norm.register_forward_pre_hook(
+            lambda _, inputs: (inputs[0].clone(),)
+        )  # the host's layers add in place to what the norm keeps
 
     def inputs(text_trains: bool) -> dict:
         side = order.side // 8
         text = torch.empty(1, 77, 768, device="meta", requires_grad=text_trains)
-        return {"x": torch.empty(1, 4, side, side, device="meta"), "timesteps": torch.empty(1, device="meta"), "context": text}
+        return {
+            "x": torch.empty(1, 4, side, side, device="meta"),
+            "timesteps": torch.empty(1, device="meta"),
+            "context": text,
+        }
 
     words = {"embeds": torch.empty(1, 77, 768, device="meta"), "num_tokens": [77]}
     attention = matching_layers(adaptable(unet), family.unet_layers)
-    of_text = adapted_flops(text_encoder, words, matching_layers(adaptable(text_encoder), family.text_layers), RANK)
+    of_text = adapted_flops(
+        text_encoder, words, matching_layers(adaptable(text_encoder), family.text_layers), RANK
+    )
     return {
         "all": adapted_flops(unet, inputs(False), list(adaptable(unet)), RANK),
         "attention": adapted_flops(unet, inputs(False), attention, RANK),

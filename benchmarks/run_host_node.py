@@ -1,9 +1,10 @@
-"""A ComfyUI's own Train LoRA node in a process of its own, stopped at a gate after every step. Knows nothing of our pack.
+"""A ComfyUI's own Train LoRA node in a process of its own, stopped at a gate after every step. Knows nothing
+of our pack.
 
 usage: run_module.py CHECKOUT -- benchmarks.run_host_node ORDER        (ORDER: JSON of order.Order)
 
-settings: inputs of the node by name; all others but the rank are left at its own defaults. What its graph does before it, encoding the
-pictures and captions, is done here with ComfyUI's own functions.
+settings: inputs of the node by name; all others but the rank are left at its own defaults. What its graph
+does before it, encoding the pictures and captions, is done here with ComfyUI's own functions.
 """
 
 import sys
@@ -30,7 +31,10 @@ def _train(order: Order, gate: Gate) -> None:
     from .peak import PeakMemory
 
     class GatedBar(node.ProgressBar):
-        """Which the node moves once a step. The host's hook for progress bars would not do: newer ones call it a few times a second."""
+        """Which the node moves once a step.
+
+        The host's hook for progress bars would not do: newer ones call it a few times a second.
+        """
 
         def update(self, value) -> None:
             super().update(value)
@@ -40,7 +44,10 @@ def _train(order: Order, gate: Gate) -> None:
         gate.synchronize = torch.cuda.synchronize
     model, clip, vae = load(order)
     peak = PeakMemory(order.device) if order.watch == "memory" else None
-    with told_when_over(gate, lambda: {"bytes": peak.above()} if peak else {}), torch.inference_mode():  # as the host's executor does
+    with (
+        told_when_over(gate, lambda: {"bytes": peak.above()} if peak else {}),
+        torch.inference_mode(),
+    ):  # as the host's executor does
         latents, conditioning = _encoded(order, clip, vae)
         node.ProgressBar = GatedBar
         inputs = _inputs(node.TrainLoraNode, order)
@@ -55,7 +62,10 @@ def _encoded(order: Order, clip, vae) -> tuple[list, list]:
 
     latents, conditioning = [], []
     for file in sorted(order.pictures.glob("*/*.png")):
-        pixels = np.asarray(Image.open(file).convert("RGB").resize((order.side, order.side)), dtype=np.float32) / 255
+        pixels = (
+            np.asarray(Image.open(file).convert("RGB").resize((order.side, order.side)), dtype=np.float32)
+            / 255
+        )
         latents.append({"samples": vae.encode(torch.from_numpy(pixels)[None])})
         caption = file.with_suffix(".txt").read_text(encoding="utf-8").strip()
         conditioning.append(clip.encode_from_tokens_scheduled(clip.tokenize(caption)))
@@ -64,8 +74,18 @@ def _encoded(order: Order, clip, vae) -> tuple[list, list]:
 
 def _inputs(node, order: Order) -> dict[str, list]:
     """All inputs but the three that come from other nodes, each in a list, as the node gets them."""
-    values = {one.id: one.default for one in node.define_schema().inputs if getattr(one, "default", None) is not None}
-    values |= {"existing_lora": "[None]", "rank": RANK, "batch_size": order.batch, "steps": 1000, **order.settings}
+    values = {
+        one.id: one.default
+        for one in node.define_schema().inputs
+        if getattr(one, "default", None) is not None
+    }
+    values |= {
+        "existing_lora": "[None]",
+        "rank": RANK,
+        "batch_size": order.batch,
+        "steps": 1000,
+        **order.settings,
+    }
     return {name: [value] for name, value in values.items()}
 
 

@@ -1,4 +1,5 @@
-"""Our trainer in a process of its own: `train_lora` as the Train node calls it, stopped at a gate after every step.
+"""Our trainer in a process of its own: `train_lora` as the Train node calls it, stopped at a gate after every
+step.
 
 usage: run_module.py CHECKOUT -- benchmarks.run_ours ORDER        (ORDER: JSON of order.Order)
 
@@ -59,7 +60,10 @@ def _train(order: Order, gate: Gate) -> None:
     if parts:
         parts.watch()
     peak = PeakMemory(order.device) if order.watch == "memory" else None
-    with told_when_over(gate, lambda: {"bytes": peak.above()} if peak else {}), torch.inference_mode():  # as the host's executor does
+    with (
+        told_when_over(gate, lambda: {"bytes": peak.above()} if peak else {}),
+        torch.inference_mode(),
+    ):  # as the host's executor does
         train_lora(model, clip, vae, job, GatedProgress(None))
 
 

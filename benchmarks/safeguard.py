@@ -1,8 +1,11 @@
-"""Does the default recipe learn on every seed? The demo's workflow at batch 1, 2 and 4 on five seeds, with any optimizer settings.
+"""Does the default recipe learn on every seed? The demo's workflow at batch 1, 2 and 4 on five seeds, with
+any optimizer settings.
 
-    python run.py bench safeguard [--seeds 5] [--batches 1 2 4] [--steps 200] [--set growth_rate=1.1 ...] [--json FILE]
+    python run.py bench safeguard [--seeds 5] [--batches 1 2 4] [--steps 200] [--set growth_rate=1.1 ...]
+    [--json FILE]
 
-Each run is a line in the JSON file. Interrupted, it goes on where it stopped. On two CPU cores all 15 runs take about 50 minutes.
+Each run is a line in the JSON file. Interrupted, it goes on where it stopped. On two CPU cores all 15 runs
+take about 50 minutes.
 """
 
 import argparse
@@ -38,10 +41,15 @@ def _measure(wanted: list[dict], file: Path) -> list[dict]:
     stage_dataset(base)
     with HostServer(Host.from_environment(), base) as server, Client(server.url) as client:
         for run in wanted:
-            workflow = prepared_workflow(run["steps"], {"batch_size": run["batch"], "seed": run["seed"]}, run["optimizer"])
+            workflow = prepared_workflow(
+                run["steps"], {"batch_size": run["batch"], "seed": run["seed"]}, run["optimizer"]
+            )
             row = run | reported(client, workflow, KEPT)
             append_row(file, row)
-            say(f"batch {run['batch']}, seed {run['seed']}: {row['heldout_loss_before']:.4f} to {row['heldout_loss_after']:.4f}")
+            say(
+                f"batch {run['batch']}, seed {run['seed']}: {row['heldout_loss_before']:.4f} to"
+                f" {row['heldout_loss_after']:.4f}"
+            )
             rows.append(row)
     return rows
 
@@ -67,6 +75,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="optimizer settings, values as in JSON")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="optimizer settings, values as in JSON"
+    )
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/safeguard.jsonl"))
     return parser.parse_args(arguments)

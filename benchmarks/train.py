@@ -1,7 +1,9 @@
-"""One training step, ours and every peer's, on the same model, pictures, rank, precision and batch, taking turns step by step.
+"""One training step, ours and every peer's, on the same model, pictures, rank, precision and batch, taking
+turns step by step.
 
-A step's time is all of its loop: ours from one StepRecord to the next, the host's from one tick of its progress bar to the next. Ratios
-are medians of paired ratios, ours over theirs; the plain name is the worst of all models and batch sizes.
+A step's time is all of its loop: ours from one StepRecord to the next, the host's from one tick of its
+progress bar to the next. Ratios are medians of paired ratios, ours over theirs; the plain name is the worst
+of all models and batch sizes.
 """
 
 import argparse
@@ -28,19 +30,26 @@ WARM_UP = 1  # beside each trainer's first step, which is never counted
 ROUNDS = {DEMO: 20, SD15: 3}
 BATCHES_OUTSIDE = (1, 2)  # of the share outside of the network
 STEPS_OUTSIDE = 30
-OUTSIDE_FROM = 100  # before, d is so small that squares of gradients are denormal numbers, which a CPU computes slowly
+OUTSIDE_FROM = (
+    100  # before, d is so small that squares of gradients are denormal numbers, which a CPU computes slowly
+)
 NETWORK = "network"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     trainers.add_options(parser)
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"counted steps of each trainer; default: {ROUNDS}")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help=f"counted steps of each trainer; default: {ROUNDS}"
+    )
     parser.add_argument(
         "--outside-from",
         type=int,
         default=OUTSIDE_FROM,
         metavar="STEP",
-        help=f"first of the {STEPS_OUTSIDE} steps whose share outside of the network is counted, from 3 up; default: {OUTSIDE_FROM}",
+        help=(
+            f"first of the {STEPS_OUTSIDE} steps whose share outside of the network is counted, from 3 up;"
+            f" default: {OUTSIDE_FROM}"
+        ),
     )
 
 
@@ -48,7 +57,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     pairs, left_out = trainers.chosen_pairs(options)
     with trainers.staged(options.device) as started:
         floors = _Floors(started)
-        rows = [_compared(started, pair, model, batch, options, floors) for pair, model, batch in cases(pairs, options)]
+        rows = [
+            _compared(started, pair, model, batch, options, floors)
+            for pair, model, batch in cases(pairs, options)
+        ]
         watched = () if options.only or DEMO not in options.models else BATCHES_OUTSIDE
         outside = [_outside(started, batch, options.outside_from) for batch in watched]
     return {
@@ -68,18 +80,27 @@ def cases(pairs: Sequence[Pair], options: argparse.Namespace) -> Iterator[tuple[
                 yield pair, model, batch
 
 
-# one comparison --------------------------------------------------------------------------------------------------------------------------
+# one comparison ---------------------------------------------------------------------------------------------
 
 
 def _compared(
-    started: trainers.Trainers, pair: Pair, model: str, batch: int, options: argparse.Namespace, floors: "_Floors"
+    started: trainers.Trainers,
+    pair: Pair,
+    model: str,
+    batch: int,
+    options: argparse.Namespace,
+    floors: "_Floors",
 ) -> dict[str, Any]:
     trainers.tell(pair, model, batch)
     rounds = options.rounds or ROUNDS[model]
     together = pair.fits_twice(model, batch, _memory(started.device))
     take = in_turns if together else one_after_the_other
-    taken = take([partial(kind, pair, model, batch) for kind in (started.ours, started.theirs)], rounds, WARM_UP)
-    mine, others = ([message["seconds"] for message in messages] for messages in zip(*_finite(*taken), strict=True))
+    taken = take(
+        [partial(kind, pair, model, batch) for kind in (started.ours, started.theirs)], rounds, WARM_UP
+    )
+    mine, others = (
+        [message["seconds"] for message in messages] for messages in zip(*_finite(*taken), strict=True)
+    )
     return {
         "name": pair.name,
         "title": pair.title,
@@ -103,21 +124,30 @@ def _memory(device: str) -> int:
 
 
 def _finite(*messages_of: Sequence[Message]) -> list[tuple[Message, ...]]:
-    """The rounds in which every trainer's step was finite: in the others, which fp16 has now and then, an optimizer did nothing."""
+    """The rounds in which every trainer's step was finite: in the others, which fp16 has now and then, an
+    optimizer did nothing.
+    """
     rounds = list(zip(*messages_of, strict=True))
-    finite = [messages for messages in rounds if all(message.get("loss", 0) is not None for message in messages)]
+    finite = [
+        messages for messages in rounds if all(message.get("loss", 0) is not None for message in messages)
+    ]
     if len(finite) < len(rounds) / 2:
-        raise HostError(f"In {len(rounds) - len(finite)} of {len(rounds)} rounds a step was not finite: their time is worth nothing.")
+        raise HostError(
+            f"In {len(rounds) - len(finite)} of {len(rounds)} rounds a step was not finite: their time is"
+            " worth nothing."
+        )
     return finite
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, quartiles and mean."""
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
+    low, median, high = (
+        statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
+    )
     return {"median": median, "low": low, "high": high, "mean": statistics.mean(values)}
 
 
-# floors ----------------------------------------------------------------------------------------------------------------------------------
+# floors -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -146,14 +176,17 @@ class _Floors:
         return self._seconds(Work(batch * counts[pair.adapts], 2 * _size(precision) * weights), precision)
 
     def of_theirs(self, pair: Pair, model: str, batch: int) -> float:
-        """Seconds, the host's way: W read, W + up @ down written and read, read again in the backward pass, its gradient written and read.
+        """Seconds, the host's way: W read, W + up @ down written and read, read again in the backward pass,
+        its gradient written and read.
 
         Of a peer that works through hooks, as ours does, it is ours.
         """
         if pair.peer.module != "run_host_node" or pair.theirs.get("bypass_mode"):
             return self.of_ours(pair, model, batch)
         counts, precision = self._counted(model), pair.theirs.get("training_dtype", "bf16")
-        return self._seconds(Work(batch * counts["merged"], 6 * _size(precision) * counts["unet_weights"]), precision)
+        return self._seconds(
+            Work(batch * counts["merged"], 6 * _size(precision) * counts["unet_weights"]), precision
+        )
 
     def _seconds(self, work: Work, precision: str) -> float:
         return work.seconds(self._reached(f"{precision} FLOP/s", precision), self._reached("bytes/s", None))
@@ -171,7 +204,9 @@ class _Floors:
         return self._counts[model]
 
     def _precision(self, choice: str) -> str:
-        inference = torch.float16 if self.device == "cuda" else torch.float32  # the host's, of an fp16 checkpoint
+        inference = (
+            torch.float16 if self.device == "cuda" else torch.float32
+        )  # the host's, of an fp16 checkpoint
         return str(choose_precision(choice, inference, torch.device(self.device)))
 
 
@@ -179,45 +214,67 @@ def _size(precision: str) -> int:
     return 4 if precision == "fp32" else 2
 
 
-# outside of the network ------------------------------------------------------------------------------------------------------------------
+# outside of the network -------------------------------------------------------------------------------------
 
 
 def _outside(started: trainers.Trainers, batch: int, first: int) -> dict[str, Any]:
-    """Where the steps of ours go that are not the network's forward and backward pass, at the default settings."""
+    """Where the steps of ours go that are not the network's forward and backward pass, at the default
+    settings.
+    """
     say(f"outside of the network: demo, batch {batch}")
     uncounted = max(WARM_UP, first - 2)  # beside the step that a trainer does before its first turn
     taken = in_turns([partial(started.ours_by_default, DEMO, batch, watch="parts")], STEPS_OUTSIDE, uncounted)
     messages = [message for (message,) in _finite(*taken)]
     seconds = [message["seconds"] for message in messages]
     names = sorted({name for message in messages for name in message["parts"]} - {NETWORK})
-    shares = {name: [message["parts"].get(name, 0) / taken for message, taken in zip(messages, seconds, strict=True)] for name in names}
-    outside = [1 - message["parts"][NETWORK] / taken for message, taken in zip(messages, seconds, strict=True)]
+    shares = {
+        name: [
+            message["parts"].get(name, 0) / taken for message, taken in zip(messages, seconds, strict=True)
+        ]
+        for name in names
+    }
+    outside = [
+        1 - message["parts"][NETWORK] / taken for message, taken in zip(messages, seconds, strict=True)
+    ]
     rest = [whole - sum(parts) for whole, *parts in zip(outside, *shares.values(), strict=True)]
     return {
         "batch": batch,
         "share": spread(outside),
-        "parts": {name: {"median": statistics.median(values), "mean": statistics.mean(values)} for name, values in shares.items()}
-        | {"data and objective": {"median": statistics.median(rest), "mean": statistics.mean(rest)}},
+        "parts": (
+            {
+                name: {"median": statistics.median(values), "mean": statistics.mean(values)}
+                for name, values in shares.items()
+            }
+            | {"data and objective": {"median": statistics.median(rest), "mean": statistics.mean(rest)}}
+        ),
         "step": spread(seconds),
     }
 
 
-# figures and tables ----------------------------------------------------------------------------------------------------------------------
+# figures and tables -----------------------------------------------------------------------------------------
 
 
 def _ratios(rows: Sequence[Mapping[str, Any]], outside: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    ratios = with_worst({f"step_vs_{row['name']}/{row['model']}/b{row['batch']}": row["ratio"] for row in rows})
-    return ratios | with_worst({f"outside_network_share/demo/b{one['batch']}": one["share"]["median"] for one in outside})
+    ratios = with_worst(
+        {f"step_vs_{row['name']}/{row['model']}/b{row['batch']}": row["ratio"] for row in rows}
+    )
+    return ratios | with_worst(
+        {f"outside_network_share/demo/b{one['batch']}": one["share"]["median"] for one in outside}
+    )
 
 
 def with_worst(ratios: Mapping[str, float]) -> dict[str, float]:
     """`NAME/...` each, and before them the largest of them as NAME."""
     names = list(dict.fromkeys(name.split("/")[0] for name in ratios))
-    worst = {name: max(value for case, value in ratios.items() if case.startswith(f"{name}/")) for name in names}
+    worst = {
+        name: max(value for case, value in ratios.items() if case.startswith(f"{name}/")) for name in names
+    }
     return {name: round(value, 4) for name, value in (worst | dict(ratios)).items()}
 
 
-def _medians(rows: Sequence[Mapping[str, Any]], outside: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
+def _medians(
+    rows: Sequence[Mapping[str, Any]], outside: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, float]]:
     for row in rows:
         for who in ("ours", "theirs"):
             yield f"{row['name']}/{row['model']}/b{row['batch']} {who}, s", round(row[who]["median"], 4)
@@ -227,7 +284,10 @@ def _medians(rows: Sequence[Mapping[str, Any]], outside: Sequence[Mapping[str, A
 
 def markdown(result: Mapping[str, Any]) -> str:
     lines = [
-        "| compared with | model | batch | ours, s | theirs, s | ours over theirs | our floor, s | over it | their floor, s | over it |",
+        (
+            "| compared with | model | batch | ours, s | theirs, s | ours over theirs | our floor, s | over"
+            " it | their floor, s | over it |"
+        ),
         f"|{10 * '---|'}",
         *map(_row, result["rows"]),
         "",
@@ -238,14 +298,26 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     if result["outside"]:
         lines += ["", "The mean has what happens only now and then: the burn guard's measurements.", ""]
-        lines += ["| demo, by default | a step, s | outside of the network, median | mean | of which |", "|---|---|---|---|---|"]
+        lines += [
+            "| demo, by default | a step, s | outside of the network, median | mean | of which |",
+            "|---|---|---|---|---|",
+        ]
         lines += map(_outside_row, result["outside"])
     return "\n".join(lines)
 
 
 def _row(row: Mapping[str, Any]) -> str:
-    title = row["title"] if row["in_turns"] else f"{row['title']}; one trainer after the other, two do not fit in memory"
-    cells = [f"{row['name']}: {title}", row["model"], row["batch"], *map(_with_quartiles, (row["ours"], row["theirs"]))]
+    title = (
+        row["title"]
+        if row["in_turns"]
+        else f"{row['title']}; one trainer after the other, two do not fit in memory"
+    )
+    cells = [
+        f"{row['name']}: {title}",
+        row["model"],
+        row["batch"],
+        *map(_with_quartiles, (row["ours"], row["theirs"])),
+    ]
     cells.append(f"**{row['ratio']:.2f}**")
     for one in (row["ours"], row["theirs"]):
         cells += [f"{one['floor']:.3f}", f"{one['median'] / one['floor']:.1f}"]
@@ -257,5 +329,10 @@ def _with_quartiles(one: Mapping[str, float]) -> str:
 
 
 def _outside_row(one: Mapping[str, Any]) -> str:
-    parts = ", ".join(f"{name} {share['median']:.1%} (mean {share['mean']:.1%})" for name, share in one["parts"].items())
-    return f"| batch {one['batch']} | {one['step']['median']:.3f} | {one['share']['median']:.1%} | {one['share']['mean']:.1%} | {parts} |"
+    parts = ", ".join(
+        f"{name} {share['median']:.1%} (mean {share['mean']:.1%})" for name, share in one["parts"].items()
+    )
+    return (
+        f"| batch {one['batch']} | {one['step']['median']:.3f} | {one['share']['median']:.1%} |"
+        f" {one['share']['mean']:.1%} | {parts} |"
+    )

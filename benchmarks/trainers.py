@@ -1,4 +1,6 @@
-"""Starts trainers in processes of their own, on what is staged for them; and the options that choose which."""
+"""Starts trainers in processes of their own, on what is staged for them; and the options that choose
+which.
+"""
 
 import argparse
 import os
@@ -15,7 +17,17 @@ from devhost.errors import HostError
 from devhost.layout import CHECKOUT, Host, local_folder
 
 from .order import SD15_WHOLE, Order, stage
-from .pairs import BATCHES, MODELS, SIDES, Pair, Peer, Settings, host_pairs, newer_host_pairs, standalone_pairs
+from .pairs import (
+    BATCHES,
+    MODELS,
+    SIDES,
+    Pair,
+    Peer,
+    Settings,
+    host_pairs,
+    newer_host_pairs,
+    standalone_pairs,
+)
 from .turns import Trainer
 
 RUN_MODULE = CHECKOUT / "devhost" / "run_module.py"
@@ -24,27 +36,46 @@ RUN_MODULE = CHECKOUT / "devhost" / "run_module.py"
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), metavar="N")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these comparisons, such as host_default")
-    parser.add_argument("--sd-scripts", type=Path, metavar="PATH", help="a checkout of kohya-ss/sd-scripts; see benchmarks/README.md")
-    parser.add_argument("--sd-scripts-python", type=Path, metavar="PYTHON", help="the Python that has its packages")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="only these comparisons, such as host_default"
+    )
+    parser.add_argument(
+        "--sd-scripts",
+        type=Path,
+        metavar="PATH",
+        help="a checkout of kohya-ss/sd-scripts; see benchmarks/README.md",
+    )
+    parser.add_argument(
+        "--sd-scripts-python", type=Path, metavar="PYTHON", help="the Python that has its packages"
+    )
     parser.add_argument("--sd-scripts-tokenizer", type=Path, metavar="PATH", help="its tokenizer_cache_dir")
-    parser.add_argument("--other-comfyui", type=Path, metavar="PATH", help="a ComfyUI whose Train LoRA node has bypass_mode")
+    parser.add_argument(
+        "--other-comfyui", type=Path, metavar="PATH", help="a ComfyUI whose Train LoRA node has bypass_mode"
+    )
     parser.add_argument("--other-python", type=Path, metavar="PYTHON", help="the Python that runs it")
 
 
 def chosen_pairs(options: argparse.Namespace) -> tuple[list[Pair], list[str]]:
-    """The comparisons that were asked for, and a line on each that cannot be had. Raises `HostError` for an unknown name."""
+    """The comparisons that were asked for, and a line on each that cannot be had.
+
+    Raises `HostError` for an unknown name.
+    """
     host = Host.from_environment()
     pairs, left_out = host_pairs(Peer("run_host_node", host.comfyui, host.python), options.device), []
     if options.other_comfyui and options.other_python:
-        pairs += newer_host_pairs(Peer("run_host_node", options.other_comfyui.absolute(), options.other_python.absolute()), options.device)
+        pairs += newer_host_pairs(
+            Peer("run_host_node", options.other_comfyui.absolute(), options.other_python.absolute()),
+            options.device,
+        )
     else:
         left_out.append("A ComfyUI of 2026: not given (--other-comfyui and --other-python).")
     if options.sd_scripts and options.sd_scripts_python and options.sd_scripts_tokenizer:
         trainer = Peer("run_sd_scripts", options.sd_scripts.absolute(), options.sd_scripts_python.absolute())
         pairs += standalone_pairs(trainer, options.sd_scripts_tokenizer.absolute(), options.device)
     else:
-        left_out.append("sd-scripts: not given (--sd-scripts, --sd-scripts-python and --sd-scripts-tokenizer).")
+        left_out.append(
+            "sd-scripts: not given (--sd-scripts, --sd-scripts-python and --sd-scripts-tokenizer)."
+        )
     names = [pair.name for pair in pairs]
     for name in options.only or []:
         if name not in names:
@@ -85,16 +116,27 @@ class Trainers:
         return self._run(peer.module, peer.python, order)
 
     def _run(self, module: str, python: Path, order: Order) -> Trainer:
-        command = [str(python), str(RUN_MODULE), str(CHECKOUT), "--", f"benchmarks.{module}", order.to_argument()]
+        command = [
+            str(python),
+            str(RUN_MODULE),
+            str(CHECKOUT),
+            "--",
+            f"benchmarks.{module}",
+            order.to_argument(),
+        ]
         # all with the threads that torch takes here; another torch might take another number
-        return Trainer(command, self.folder / f"{module}.log", {"OMP_NUM_THREADS": str(torch.get_num_threads())})
+        return Trainer(
+            command, self.folder / f"{module}.log", {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+        )
 
 
 @contextmanager
 def staged(device: str) -> Iterator[Trainers]:
     """Their files are gone after the block."""
     local_folder().mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local_folder(), prefix="bench-", ignore_cleanup_errors=os.name == "nt") as folder:
+    with tempfile.TemporaryDirectory(
+        dir=local_folder(), prefix="bench-", ignore_cleanup_errors=os.name == "nt"
+    ) as folder:
         yield Trainers(Path(folder), device)
 
 

@@ -8,8 +8,8 @@
     stop()        "stop"   ──►  leaves its training loop by an exception
                            ◄──  {"ended": ...}
 
-One JSON object a line over the child's stdin and stdout. Whatever else the child's libraries print goes to its log. Only one child runs
-at a time: all others wait for their word.
+One JSON object a line over the child's stdin and stdout. Whatever else the child's libraries print goes to
+its log. Only one child runs at a time: all others wait for their word.
 """
 
 import contextlib
@@ -68,7 +68,9 @@ class Gate:
 class Trainer:
     """The parent's side: a child that has come to its first gate. Use it in a `with` block."""
 
-    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -130,7 +132,10 @@ class Trainer:
         self._process.wait()
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         status = self._process.returncode
-        return HostError(f"A trainer ended with status {status} before it was told to; its last words:\n" + "\n".join(lines))
+        return HostError(
+            f"A trainer ended with status {status} before it was told to; its last words:\n"
+            + "\n".join(lines)
+        )
 
 
 def in_turns(trainers: Sequence[Callable[[], Trainer]], rounds: int, warm_up: int) -> list[list[Message]]:
@@ -144,7 +149,9 @@ def in_turns(trainers: Sequence[Callable[[], Trainer]], rounds: int, warm_up: in
 
 
 def alternate(trainers: Sequence[Trainer], rounds: int, warm_up: int) -> list[list[Message]]:
-    """`rounds` turns of each, one after the other in each round, after `warm_up` rounds that are not counted."""
+    """`rounds` turns of each, one after the other in each round, after `warm_up` rounds that are not
+    counted.
+    """
     counted: list[list[Message]] = [[] for _ in trainers]
     for turn in range(warm_up + rounds):
         for messages, trainer in zip(counted, trainers, strict=True):
@@ -154,8 +161,12 @@ def alternate(trainers: Sequence[Trainer], rounds: int, warm_up: int) -> list[li
     return counted
 
 
-def one_after_the_other(trainers: Sequence[Callable[[], Trainer]], rounds: int, warm_up: int) -> list[list[Message]]:
-    """The same where the machine has no memory for all of them: each is started when the one before has ended."""
+def one_after_the_other(
+    trainers: Sequence[Callable[[], Trainer]], rounds: int, warm_up: int
+) -> list[list[Message]]:
+    """The same where the machine has no memory for all of them: each is started when the one before has
+    ended.
+    """
     counted = []
     for start in trainers:
         with start() as trainer:

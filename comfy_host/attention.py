@@ -1,7 +1,8 @@
 """Attention as it is computed while training.
 
-What the host picks for its UNet is for inference: its flash operator has no gradient, and its sub-quadratic one, which it takes on a CPU,
-writes in place. What it picks for its text encoder has one, but is slow in bf16 on a CPU.
+What the host picks for its UNet is for inference: its flash operator has no gradient, and its sub-quadratic
+one, which it takes on a CPU, writes in place. What it picks for its text encoder has one, but is slow in bf16
+on a CPU.
 """
 
 from collections.abc import Iterable
@@ -16,14 +17,31 @@ from torch import Tensor, nn
 from ..trainer.layers.attention import is_faster_plain, plain_attention
 from ..trainer.layers.wrapping import Forward, forwards_wrapped
 
-HARMLESS = {"transformer_options", "low_precision_attention", "_inside_attn_wrapper"}  # of the host's keywords, whatever their values
+HARMLESS = {
+    "transformer_options",
+    "low_precision_attention",
+    "_inside_attn_wrapper",
+}  # of the host's keywords, whatever their values
 
 
 def training_attention(
-    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, attn_precision: Any = None, **layout: Any
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    mask: Tensor | None = None,
+    attn_precision: Any = None,
+    **layout: Any,
 ) -> Tensor:
-    """With the host's signature: [batch, tokens, heads * channels] to the same, unless `layout` says otherwise."""
-    if not _asks_for_more(layout) and attn_precision != torch.float32 and _is_added(mask) and is_faster_plain(q, k):
+    """With the host's signature: [batch, tokens, heads * channels] to the same, unless `layout` says
+    otherwise.
+    """
+    if (
+        not _asks_for_more(layout)
+        and attn_precision != torch.float32
+        and _is_added(mask)
+        and is_faster_plain(q, k)
+    ):
         by_head = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
         return plain_attention(*by_head, mask).transpose(1, 2).flatten(-2)
     return comfy.ldm.modules.attention.attention_pytorch(q, k, v, heads, mask, attn_precision, **layout)
@@ -40,7 +58,9 @@ def _is_added(mask: Tensor | None) -> bool:
 
 
 def for_unet(chosen: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """As an `optimized_attention_override` of transformer_options, in place of the one that the host chose."""
+    """As an `optimized_attention_override` of transformer_options, in place of the one that the host
+    chose.
+    """
     return training_attention(*args, **kwargs)
 
 

@@ -9,7 +9,9 @@ def compute_dtype(model) -> torch.dtype:
 
 
 def computing_in(model, dtype: torch.dtype):
-    """A MODEL whose activations are fp32 but where autocast makes them `dtype`: it only ever goes down, and fp16 has not bf16's range."""
+    """A MODEL whose activations are fp32 but where autocast makes them `dtype`: it only ever goes down, and
+    fp16 has not bf16's range.
+    """
     if dtype == torch.float32 and {model.model.get_dtype(), compute_dtype(model)} != {torch.float32}:
         model = model.clone()
         model.set_model_compute_dtype(torch.float32)

@@ -1,6 +1,7 @@
 """Where the pack may read and write: picture folders by name, LoRA files by name.
 
-Pictures are read below ComfyUI's input folder, and below the folders that the machine's owner registered in extra_model_paths.yaml:
+Pictures are read below ComfyUI's input folder, and below the folders that the machine's owner registered in
+extra_model_paths.yaml:
 
     my_pictures:
         dadapt_datasets: D:/pictures/for training
@@ -34,18 +35,22 @@ def find_dataset_folder(name: str) -> Path:
     folders = dataset_folders()
     known = f"There are: {', '.join(folders[:20])}." if folders else "There are none yet."
     raise DatasetError(
-        f"There is no picture folder '{name}'. Expected the name of a folder below ComfyUI's input folder, or below one registered as "
-        f"'{REGISTERED}' in extra_model_paths.yaml. {known}"
+        f"There is no picture folder '{name}'. Expected the name of a folder below ComfyUI's input folder, or"
+        f" below one registered as '{REGISTERED}' in extra_model_paths.yaml. {known}"
     )
 
 
 def lora_path(filename: str, overwrite: bool) -> Path:
-    """Where a LoRA of this name is written: below output/loras; a number is added to a name that is taken, unless `overwrite`."""
+    """Where a LoRA of this name is written: below output/loras; a number is added to a name that is taken,
+    unless `overwrite`.
+    """
     folder = Path(folder_paths.get_output_directory(), LORA_SUBFOLDER)
     name = filename.strip().removesuffix(".safetensors").strip("/\\ ")
     path = folder / f"{name}.safetensors"
     if not name or not path.resolve().is_relative_to(folder.resolve()):
-        raise SettingError(f"filename: expected a name such as 'my_lora' or 'styles/my_lora', got {filename!r}.")
+        raise SettingError(
+            f"filename: expected a name such as 'my_lora' or 'styles/my_lora', got {filename!r}."
+        )
     number = 2
     while path.exists() and not overwrite:
         path = folder / f"{name}_{number}.safetensors"
@@ -54,7 +59,10 @@ def lora_path(filename: str, overwrite: bool) -> Path:
 
 
 def new_run_folder(name: str) -> Path:
-    """A new folder for what a run leaves behind: output/loras/dadapt_runs/NAME_0001. The host lists LoRAs in it, too."""
+    """A new folder for what a run leaves behind: output/loras/dadapt_runs/NAME_0001.
+
+    The host lists LoRAs in it, too.
+    """
     folder = Path(folder_paths.get_output_directory(), LORA_SUBFOLDER, "dadapt_runs")
     stem = name.replace("/", "_").replace("\\", "_")
     for number in range(1, 10_000):
@@ -65,8 +73,8 @@ def new_run_folder(name: str) -> Path:
             continue
         except OSError as error:
             raise SettingError(
-                f"ComfyUI's output folder cannot be written to: {error}. Allow it or make room, or start ComfyUI with another "
-                "--output-directory."
+                f"ComfyUI's output folder cannot be written to: {error}. Allow it or make room, or start"
+                " ComfyUI with another --output-directory."
             ) from error
         return path
     raise SettingError(f"There are 9,999 runs of '{name}' in {LORA_SUBFOLDER}/dadapt_runs. Delete some.")
@@ -91,7 +99,9 @@ def _roots() -> list[Path]:
 
 
 def _candidates() -> dict[str, Path]:
-    """Folders below the roots by name; of two with one name the first root's counts, as in `find_dataset_folder`."""
+    """Folders below the roots by name; of two with one name the first root's counts, as in
+    `find_dataset_folder`.
+    """
     found: dict[str, Path] = {}
     for root in _roots():
         level = [root]

@@ -1,7 +1,8 @@
 """Weights that ComfyUI loaded for inference, made fit for a backward pass, and put back as they were.
 
-The host's executor runs nodes under `torch.inference_mode()`, so the weights that its loaders made are inference tensors, which autograd
-cannot save for backward. Inside `trainable` each is replaced by a parameter over the same memory; nothing is copied.
+The host's executor runs nodes under `torch.inference_mode()`, so the weights that its loaders made are
+inference tensors, which autograd cannot save for backward. Inside `trainable` each is replaced by a parameter
+over the same memory; nothing is copied.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,12 +12,19 @@ import comfy.model_management
 import torch
 from torch import Tensor, nn
 
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # integer types that stand in for a float type dlpack does not know
+_BITS = {
+    1: torch.uint8,
+    2: torch.int16,
+    4: torch.int32,
+}  # integer types that stand in for a float type dlpack does not know
 
 
 @contextmanager
 def trainable(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Autograd works through the modules inside the block. Load them before: each load replaces their parameters."""
+    """Autograd works through the modules inside the block.
+
+    Load them before: each load replaces their parameters.
+    """
     with ExitStack() as undo, torch.inference_mode(False), torch.enable_grad():
         _tell_host_of_training(undo)
         for module in modules:
@@ -29,9 +37,15 @@ def trainable(modules: Iterable[nn.Module]) -> Iterator[None]:
 def _tell_host_of_training(undo: ExitStack) -> None:
     """What the host does for inference and a backward pass cannot take."""
     management = comfy.model_management
-    _set(undo, management, "in_training", True)  # newer hosts: operations that have a gradient, in place of fused ones
-    _set(undo, management, "NUM_STREAMS", 0)  # weights that come from host memory: autograd holds them past their stream's turn
-    _set(undo, torch.backends.cuda.matmul, "allow_fp16_accumulation", False)  # --fast: a LoRA's gradients overflow
+    _set(
+        undo, management, "in_training", True
+    )  # newer hosts: operations that have a gradient, in place of fused ones
+    _set(
+        undo, management, "NUM_STREAMS", 0
+    )  # weights that come from host memory: autograd holds them past their stream's turn
+    _set(
+        undo, torch.backends.cuda.matmul, "allow_fp16_accumulation", False
+    )  # --fast: a LoRA's gradients overflow
 
 
 def _set(undo: ExitStack, owner: object, name: str, value: object) -> None:
@@ -58,7 +72,9 @@ def _as_parameter(original: Tensor) -> nn.Parameter:
 
 
 def _as_normal(original: Tensor) -> Tensor:
-    """A tensor over the same memory that is no inference tensor; a copy where dlpack knows neither the dtype nor the device."""
+    """A tensor over the same memory that is no inference tensor; a copy where dlpack knows neither the dtype
+    nor the device.
+    """
     for bits in (original.dtype, _BITS.get(original.element_size(), original.dtype)):
         try:
             return torch.from_dlpack(original.view(bits)).view(original.dtype)

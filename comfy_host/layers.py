@@ -22,7 +22,9 @@ class TargetLayer:
 
 
 def key_map(model, clip) -> dict[str, str]:
-    """Every LoRA layer name that the host would load for this MODEL and CLIP, to the weight it would patch."""
+    """Every LoRA layer name that the host would load for this MODEL and CLIP, to the weight it would
+    patch.
+    """
     names = comfy.lora.model_lora_keys_unet(model.model, {})
     return comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)
 
@@ -37,7 +39,9 @@ def target_layers(model, clip, family: Family, lora: LoraConfig) -> list[TargetL
         chosen = matching_layers(unet, family.unet_layers) if lora.layers == ATTENTION else everything
         layers += _targets("unet", unet, chosen, weight_names)
     if "text_encoder" in lora.parts:
-        layers += _targets("text_encoder", text_encoder, matching_layers(text_encoder, family.text_layers), weight_names)
+        layers += _targets(
+            "text_encoder", text_encoder, matching_layers(text_encoder, family.text_layers), weight_names
+        )
     return layers
 
 
@@ -45,13 +49,21 @@ def _modules(root: nn.Module, prefix: str) -> dict[str, nn.Module]:
     return {name: module for name, module in root.named_modules() if name.startswith(prefix)}
 
 
-def _targets(part: str, modules: dict[str, nn.Module], chosen: list[str], weight_names: dict[str, str]) -> Iterator[TargetLayer]:
+def _targets(
+    part: str, modules: dict[str, nn.Module], chosen: list[str], weight_names: dict[str, str]
+) -> Iterator[TargetLayer]:
     if not chosen:
-        raise ModelError(f"No layer of the {part.replace('_', ' ')} is known by name: this model is built otherwise than its family.")
+        raise ModelError(
+            f"No layer of the {part.replace('_', ' ')} is known by name: this model is built otherwise than"
+            " its family."
+        )
     for name in chosen:
         weight = f"{name}.weight"
         if weight not in weight_names:
-            raise ModelError(f"ComfyUI has no LoRA name for {weight}, so that a LoRA of it could not be loaded. Nothing was trained.")
+            raise ModelError(
+                f"ComfyUI has no LoRA name for {weight}, so that a LoRA of it could not be loaded. Nothing"
+                " was trained."
+            )
         yield TargetLayer(weight_names[weight], part, modules[name])
 
 

@@ -10,9 +10,11 @@ from ..trainer.errors import ModelError
 
 
 def without_dynamic_loading(model, clip) -> tuple:
-    """MODEL and CLIP whose weights stay where they are loaded. Newer hosts on NVIDIA stream them in at each use, out of a hook's reach.
+    """MODEL and CLIP whose weights stay where they are loaded. Newer hosts on NVIDIA stream them in at each
+    use, out of a hook's reach.
 
-    Those hosts then read them from disk once more. Raises `ModelError` for weights that do not come from a file.
+    Those hosts then read them from disk once more. Raises `ModelError` for weights that do not come from a
+    file.
     """
     if _is_dynamic(model):
         _refuse_without_file(model, "MODEL")
@@ -27,8 +29,9 @@ def without_dynamic_loading(model, clip) -> tuple:
 def _refuse_without_file(patcher, name: str) -> None:
     if patcher.cached_patcher_init is None:  # how the host would load it anew
         raise ModelError(
-            f"ComfyUI streams the weights of this {name} in while it computes, and what made it did not say how to load it otherwise. "
-            f"Connect a {name} from Load Checkpoint, or start ComfyUI with --disable-dynamic-vram."
+            f"ComfyUI streams the weights of this {name} in while it computes, and what made it did not say"
+            f" how to load it otherwise. Connect a {name} from Load Checkpoint, or start ComfyUI with"
+            " --disable-dynamic-vram."
         )
 
 
@@ -37,7 +40,9 @@ def _is_dynamic(patcher) -> bool:
 
 
 def load_together(patchers: Iterable, memory: int) -> None:
-    """Loads the host's model patchers on their devices, with their LoRAs applied, and keeps `memory` bytes free beside them."""
+    """Loads the host's model patchers on their devices, with their LoRAs applied, and keeps `memory` bytes
+    free beside them.
+    """
     comfy.model_management.load_models_gpu(list(patchers), memory_required=memory)
 
 
@@ -53,13 +58,21 @@ def unload(patcher) -> None:
 
 
 def room_beside(patchers: Sequence) -> int:
-    """Bytes on the first patcher's device that would be free if nothing but these were loaded there, without what the host leaves free."""
+    """Bytes on the first patcher's device that would be free if nothing but these were loaded there, without
+    what the host leaves free.
+    """
     management, device = comfy.model_management, patchers[0].load_device
     free = management.get_free_memory(device)
     if management.is_device_cpu(device):
         return free  # the weights are there already
-    alive = [loaded.model for loaded in management.current_loaded_models if loaded.device == device and loaded.model is not None]
-    leaves = sum(patcher.loaded_size() for patcher in alive if patcher in patchers or patcher.offload_device != device)
+    alive = [
+        loaded.model
+        for loaded in management.current_loaded_models
+        if loaded.device == device and loaded.model is not None
+    ]
+    leaves = sum(
+        patcher.loaded_size() for patcher in alive if patcher in patchers or patcher.offload_device != device
+    )
     taken = sum(patcher.model_size() for patcher in patchers if patcher.load_device == device)
     return free + leaves - taken - management.extra_reserved_memory()
 
@@ -71,6 +84,7 @@ def out_of_memory_explained() -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise torch.cuda.OutOfMemoryError(
-            "Training did not fit into the GPU's memory. Set checkpointing to 'on' at Train; if it is on, lower the batch_size there, the "
-            f"resolution at Load Dataset or dim at LoRA Config, or switch train_text_encoder off. ({error})"
+            "Training did not fit into the GPU's memory. Set checkpointing to 'on' at Train; if it is on,"
+            " lower the batch_size there, the resolution at Load Dataset or dim at LoRA Config, or switch"
+            f" train_text_encoder off. ({error})"
         ) from error

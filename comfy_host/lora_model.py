@@ -9,10 +9,13 @@ from torch import Tensor
 class LoraModel(dict):
     """The tensors of a LoRA file by name, fp32 on the CPU: what the host's own LORA_MODEL nodes take.
 
-    It carries what Save LoRA needs: the file's metadata, and the host's key map of the model that it was trained on.
+    It carries what Save LoRA needs: the file's metadata, and the host's key map of the model that it was
+    trained on.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], key_map: Mapping[str, str]) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], key_map: Mapping[str, str]
+    ) -> None:
         super().__init__(tensors)
         self.metadata, self.key_map = dict(metadata), dict(key_map)
 

@@ -14,27 +14,38 @@ def family(model) -> Family:
     others = (comfy.model_sampling.V_PREDICTION, comfy.model_sampling.X0)  # which the host derives from EPS
     if not isinstance(sampling, comfy.model_sampling.EPS) or isinstance(sampling, others):
         raise ModelError(
-            f"This {chosen.name} model predicts something other than noise ({_bases(sampling)}). Expected an eps-prediction model; "
-            "remove a ModelSamplingDiscrete node before Train, or load another checkpoint."
+            f"This {chosen.name} model predicts something other than noise ({_bases(sampling)}). Expected an"
+            " eps-prediction model; remove a ModelSamplingDiscrete node before Train, or load another"
+            " checkpoint."
         )
-    channels, expected = model.model.model_config.unet_config.get("in_channels"), model.model.latent_format.latent_channels
+    channels, expected = (
+        model.model.model_config.unet_config.get("in_channels"),
+        model.model.latent_format.latent_channels,
+    )
     if channels != expected:
         raise ModelError(
-            f"This {chosen.name} model takes {channels} channels where a latent has {expected}: an inpainting or editing model, which "
-            "cannot be trained yet. Load an ordinary checkpoint."
+            f"This {chosen.name} model takes {channels} channels where a latent has {expected}: an inpainting"
+            " or editing model, which cannot be trained yet. Load an ordinary checkpoint."
         )
     if not hasattr(sampling, "sigmas"):
-        raise ModelError(f"This model has no table of noise levels ({_bases(sampling)}). Expected a model with discrete timesteps.")
+        raise ModelError(
+            f"This model has no table of noise levels ({_bases(sampling)}). Expected a model with discrete"
+            " timesteps."
+        )
     return chosen
 
 
 def refuse_quantized(model) -> None:
     """Raises `ModelError` for weights that are more than numbers of one dtype, as GGUF's are."""
-    kinds = {type(weight.data).__name__ for weight in model.model.diffusion_model.parameters() if type(weight.data) is not Tensor}
+    kinds = {
+        type(weight.data).__name__
+        for weight in model.model.diffusion_model.parameters()
+        if type(weight.data) is not Tensor
+    }
     if kinds:
         raise ModelError(
-            f"This model's weights are quantized ({', '.join(sorted(kinds))}), which cannot be trained on yet. Load the checkpoint in "
-            "fp16, bf16, fp32 or plain fp8."
+            f"This model's weights are quantized ({', '.join(sorted(kinds))}), which cannot be trained on"
+            " yet. Load the checkpoint in fp16, bf16, fp32 or plain fp8."
         )
 
 

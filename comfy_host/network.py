@@ -13,7 +13,10 @@ from .text_encoder import HostTextEncoder
 
 
 class HostNetwork:
-    """A host MODEL and CLIP as a `trainer.objective.Network`. Use it inside `ready`, after both are loaded."""
+    """A host MODEL and CLIP as a `trainer.objective.Network`.
+
+    Use it inside `ready`, after both are loaded.
+    """
 
     def __init__(self, model, text_encoder: HostTextEncoder) -> None:
         self.patcher, self.text_encoder = model, text_encoder
@@ -48,11 +51,17 @@ class HostNetwork:
         """The parts that checkpointing computes twice, one by one."""
         patterns = (chosen.unet_blocks, chosen.text_blocks)
         named = [dict(module.named_modules()) for module in (self.unet, self.text_encoder.module)]
-        return [names[name] for names, pattern in zip(named, patterns, strict=True) for name in matching_layers(names, pattern)]
+        return [
+            names[name]
+            for names, pattern in zip(named, patterns, strict=True)
+            for name in matching_layers(names, pattern)
+        ]
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Catches the UNet's raw output, which the host turns into a picture estimate: the difference of large numbers at low noise."""
+        """Catches the UNet's raw output, which the host turns into a picture estimate: the difference of
+        large numbers at low noise.
+        """
         self._sigmas = self.sampling.sigmas.to(self.device)
         handle = self.unet.register_forward_hook(self._catch)
         try:
@@ -67,10 +76,14 @@ class HostNetwork:
 
     def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         sigmas = self._sigmas[timesteps].view(-1, *[1] * (latents.dim() - 1))
-        return self.sampling.noise_scaling(sigmas, noise.clone(), latents, False)  # it may write over the noise
+        return self.sampling.noise_scaling(
+            sigmas, noise.clone(), latents, False
+        )  # it may write over the noise
 
     def predict(self, noised: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        self.patcher.model.apply_model(noised, self._sigmas[timesteps], c_crossattn=text, transformer_options=self._options.copy())
+        self.patcher.model.apply_model(
+            noised, self._sigmas[timesteps], c_crossattn=text, transformer_options=self._options.copy()
+        )
         output, self._raw_output = self._raw_output, None
         return output
 

@@ -67,7 +67,9 @@ def prepared_for(model, clip, vae, job: Job, progress: Progress) -> Prepared:
         unload(clip.patcher)
     network = HostNetwork(model, text_encoder)
     layers = target_layers(model, clip, chosen, job.lora)
-    memory = StepMemory.of(job.run, precision, pictures, chosen, lora_values([layer.module for layer in layers], job.lora.dim))
+    memory = StepMemory.of(
+        job.run, precision, pictures, chosen, lora_values([layer.module for layer in layers], job.lora.dim)
+    )
     checkpointing = memory.wants_checkpointing(job.run.checkpointing, room_beside(network.patchers))
     progress.phase("loading the model")
     load_together(network.patchers, memory.bytes(checkpointing))
@@ -79,10 +81,15 @@ def _refuse_missing(clip, vae) -> None:
     missing = [name for name, part in (("text encoder (CLIP)", clip), ("VAE", vae)) if part is None]
     if missing:
         what = " and no ".join(missing)
-        raise ModelError(f"The checkpoint has no {what}. Connect one from Load CLIP or Load VAE, or load a whole checkpoint.")
+        raise ModelError(
+            f"The checkpoint has no {what}. Connect one from Load CLIP or Load VAE, or load a whole"
+            " checkpoint."
+        )
 
 
-def _encode(model, vae, dataset: Dataset, progress: Progress) -> tuple[list[LatentPicture], list[LatentPicture]]:
+def _encode(
+    model, vae, dataset: Dataset, progress: Progress
+) -> tuple[list[LatentPicture], list[LatentPicture]]:
     """Latents of the training and of the held-out pictures."""
     everything = [*dataset.pictures, *dataset.heldout]
     if new := count_new(vae, dataset, everything):
@@ -91,8 +98,12 @@ def _encode(model, vae, dataset: Dataset, progress: Progress) -> tuple[list[Late
     return latents[: len(dataset.pictures)], latents[len(dataset.pictures) :]
 
 
-def _remember_captions(text_encoder: HostTextEncoder, pictures: list[LatentPicture], device: torch.device, progress: Progress) -> None:
-    """Encodes the captions once, for a text encoder that does not train, in what the host encodes a prompt in."""
+def _remember_captions(
+    text_encoder: HostTextEncoder, pictures: list[LatentPicture], device: torch.device, progress: Progress
+) -> None:
+    """Encodes the captions once, for a text encoder that does not train, in what the host encodes a prompt
+    in.
+    """
     captions = dict.fromkeys(picture.caption for picture in pictures)
     progress.phase("encoding captions", len(captions))
     load_together([text_encoder.clip.patcher], 0)

@@ -64,17 +64,23 @@ class Progress:
         show("\n".join(lines) + self._heldout + self._found + self._notice, self.node_id)
 
     def measuring(self, step: int) -> None:
-        """The held-out pictures are measured: a pause between two steps. Raises the host's interrupt when somebody pressed cancel."""
+        """The held-out pictures are measured: a pause between two steps.
+
+        Raises the host's interrupt when somebody pressed cancel.
+        """
         stop_if_asked()
         self._say("measuring the held-out loss" + (f" after step {step}" if step else ""))
 
     def measured(self, measured: HeldoutLoss, best: HeldoutLoss | None) -> None:
         """On the node from the next step on. `best` is the lowest of a trained LoRA so far."""
         loss = "not finite" if measured.loss is None else f"{measured.loss:.4f}"
-        self._heldout = f"\nheld-out loss {loss}" + (f", best {best.loss:.4f} at step {best.step}" if best else "")
+        self._heldout = f"\nheld-out loss {loss}" + (
+            f", best {best.loss:.4f} at step {best.step}" if best else ""
+        )
 
     def notice(self, notice: Notice) -> None:
-        """Something that must not wait for the report: on the node from the next step on, on the console, and for the page.
+        """Something that must not wait for the report: on the node from the next step on, on the console, and
+        for the page.
 
         What was found before the first step stays there; of what comes later, the last is shown.
         """

@@ -15,10 +15,11 @@ from .lora_model import LoraModel
 
 
 class RunFolder:
-    """output/loras/dadapt_runs/NAME_0001: steps.jsonl and LoRAs while it runs; lora.safetensors and report.json when it ends.
+    """output/loras/dadapt_runs/NAME_0001: steps.jsonl and LoRAs while it runs; lora.safetensors and
+    report.json when it ends.
 
-    Where TensorBoard is installed, also tensorboard/ with what its users know. A disk that gets full or goes away does not end the run:
-    `problem` says what could not be written.
+    Where TensorBoard is installed, also tensorboard/ with what its users know. A disk that gets full or goes
+    away does not end the run: `problem` says what could not be written.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,7 +58,9 @@ class RunFolder:
     def end(self, report: dict) -> None:
         """What is known of the run."""
         with self._writing("report.json"):
-            (self.path / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
+            (self.path / "report.json").write_text(
+                json.dumps(report, indent=1, allow_nan=False), encoding="utf-8"
+            )
         with self._writing("tensorboard"):
             self._events.close()
 
@@ -70,11 +73,16 @@ class RunFolder:
             if not self.records:
                 with self._writing("tensorboard"):
                     self._events.close()
-                shutil.rmtree(self.path, ignore_errors=True)  # an empty folder that stays must not hide what ended the run
+                shutil.rmtree(
+                    self.path, ignore_errors=True
+                )  # an empty folder that stays must not hide what ended the run
 
     @contextmanager
     def _writing(self, file: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self.problem = f"{file} could not be written to {self.name}: {error.strerror or error}. Make room there, or allow it"
+            self.problem = (
+                f"{file} could not be written to {self.name}: {error.strerror or error}. Make room there, or"
+                " allow it"
+            )

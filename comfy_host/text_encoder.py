@@ -13,7 +13,8 @@ from .prompts import as_plain_prompt
 
 
 class HostTextEncoder:
-    """Encodes captions with a host CLIP as its own CLIPTextEncode would: its chunks of 75 tokens, its CLIP Set Last Layer.
+    """Encodes captions with a host CLIP as its own CLIPTextEncode would: its chunks of 75 tokens, its CLIP
+    Set Last Layer.
 
     Where it does not train, captions are encoded once, before the run, by `remember`.
     """
@@ -29,8 +30,12 @@ class HostTextEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, after it was loaded: where its token embedding is, which the host may leave behind when memory is short."""
-        return next(module.weight.device for module in self.module.modules() if isinstance(module, nn.Embedding))
+        """Where it computes, after it was loaded: where its token embedding is, which the host may leave
+        behind when memory is short.
+        """
+        return next(
+            module.weight.device for module in self.module.modules() if isinstance(module, nn.Embedding)
+        )
 
     @property
     def clip_skip(self) -> int | None:
@@ -41,7 +46,8 @@ class HostTextEncoder:
     def ready(self) -> Iterator[None]:
         """Sets what the host sets before it encodes, and lets gradients through its in-place additions.
 
-        Embeddings stay on the device; the host would bring them to host memory, and a step would wait for them there and back.
+        Embeddings stay on the device; the host would bring them to host memory, and a step would wait for
+        them there and back.
         """
         self.module.reset_clip_options()
         if self.clip.layer_idx is not None:
@@ -50,7 +56,10 @@ class HostTextEncoder:
         # the host's layers write `x += attention(norm(x))`, over the input that the norm's backward needs
         handles = [norm.register_forward_pre_hook(_clone_input) for norm in norms] if self.trains else []
         management = comfy.model_management
-        intermediate_device, management.intermediate_device = management.intermediate_device, lambda: self.device
+        intermediate_device, management.intermediate_device = (
+            management.intermediate_device,
+            lambda: self.device,
+        )
         try:
             with for_text_encoder(self.module.modules()):
                 yield
@@ -61,16 +70,25 @@ class HostTextEncoder:
             management.intermediate_device = intermediate_device
 
     @torch.no_grad()
-    def remember(self, captions: Iterable[str], device: torch.device, on_caption: Callable[[int], None]) -> None:
-        """Encodes each caption, for `encode` to hand out on `device`. Calls `on_caption` after each, with their number so far."""
+    def remember(
+        self, captions: Iterable[str], device: torch.device, on_caption: Callable[[int], None]
+    ) -> None:
+        """Encodes each caption, for `encode` to hand out on `device`.
+
+        Calls `on_caption` after each, with their number so far.
+        """
         for caption in captions:
             if caption not in self._remembered:
                 self._remembered[caption] = self._encode([caption])[0].to(device)
                 on_caption(len(self._remembered))
 
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """Embeddings [batch, tokens, channels]; of captions with different numbers of chunks, the shorter are repeated."""
-        return _same_length(self._encode(captions) if self.trains else [self._remembered[caption] for caption in captions])
+        """Embeddings [batch, tokens, channels]; of captions with different numbers of chunks, the shorter are
+        repeated.
+        """
+        return _same_length(
+            self._encode(captions) if self.trains else [self._remembered[caption] for caption in captions]
+        )
 
     def _encode(self, captions: Sequence[str]) -> list[Tensor]:
         """Embeddings [tokens, channels] of each caption, all chunks of all captions in one pass."""
@@ -93,6 +111,8 @@ def _clone_input(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, .
 
 
 def _same_length(embeddings: Sequence[Tensor]) -> Tensor:
-    """Stacks [tokens, channels] of different lengths by repeating each up to their least common multiple, as the host does."""
+    """Stacks [tokens, channels] of different lengths by repeating each up to their least common multiple, as
+    the host does.
+    """
     length = math.lcm(*(embedding.shape[0] for embedding in embeddings))
     return torch.stack([embedding.repeat(length // embedding.shape[0], 1) for embedding in embeddings])

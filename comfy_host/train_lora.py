@@ -18,7 +18,17 @@ from ..trainer.objective.grid import LossGrid
 from ..trainer.record.metadata import RunFacts, training_metadata
 from ..trainer.record.report import Report
 from ..trainer.run import advice
-from ..trainer.run.events import BestSoFar, Event, HeldoutLoss, KeptLora, Measuring, Notice, SafetyCopy, SavedOnTheWay, StepRecord
+from ..trainer.run.events import (
+    BestSoFar,
+    Event,
+    HeldoutLoss,
+    KeptLora,
+    Measuring,
+    Notice,
+    SafetyCopy,
+    SavedOnTheWay,
+    StepRecord,
+)
 from ..trainer.run.heldout import best_of
 from ..trainer.run.seeds import Generators
 from ..trainer.run.training import total_steps, train
@@ -37,18 +47,26 @@ HELDOUT_SEED = 0  # one grid for all runs, so that their held-out losses can be 
 
 
 def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraModel, Report]:
-    """Trains a LoRA on host MODEL and CLIP, which are left as they were found, also after an error or a cancel.
+    """Trains a LoRA on host MODEL and CLIP, which are left as they were found, also after an error or a
+    cancel.
 
     What was trained until an error or a cancel is in the run's folder.
     """
-    folder = RunFolder(job.dataset.name)  # first: that it cannot be written to has to be said before hours of training
+    folder = RunFolder(
+        job.dataset.name
+    )  # first: that it cannot be written to has to be said before hours of training
     with folder.gone_if_empty():
         prepared = prepared_for(model, clip, vae, job, progress)
         network = prepared.network
         with trainable(network.modules), network.ready(), lean_and_quick(network.layers()):
             run = _Run(job, prepared, folder, progress)
             computed_twice = network.blocks(prepared.family) if prepared.checkpointing else []
-            with out_of_memory_explained(), attached(run.adapters), checkpointed(computed_twice), run.kept_on_disk():
+            with (
+                out_of_memory_explained(),
+                attached(run.adapters),
+                checkpointed(computed_twice),
+                run.kept_on_disk(),
+            ):
                 return run.go()
 
 
@@ -102,7 +120,9 @@ class _Run:
         lora = self._lora(chosen)
         self._keep(chosen, last)
         warnings, found = list(self._warnings(result)), list(self._found())
-        report = Report(result, self.folder.records, self.heldout, found, warnings, chosen.record.step, self.folder.name)
+        report = Report(
+            result, self.folder.records, self.heldout, found, warnings, chosen.record.step, self.folder.name
+        )
         self.folder.end({"ended": "finished", **report.summary()})
         self.progress.finished(report.text)
         return lora, report
@@ -143,7 +163,8 @@ class _Run:
             yield self.folder.problem
 
     def _keep(self, chosen: KeptLora, last: KeptLora) -> bool:
-        """`chosen`, the best or the last LoRA, as lora.safetensors, with the other one beside it under its own name.
+        """`chosen`, the best or the last LoRA, as lora.safetensors, with the other one beside it under its
+        own name.
 
         Whether `chosen` was written.
         """
@@ -163,16 +184,27 @@ class _Run:
     def _new_adapters(self, layers: Sequence[TargetLayer]) -> list[LoraAdapter]:
         generator = Generators.seeded(self.job.run.seed).init
         devices = {"unet": self.network.device, "text_encoder": self.network.text_encoder.device}
-        return [new_adapter(layer.name, layer.part, layer.module, self.job.lora.dim, generator, devices[layer.part]) for layer in layers]
+        return [
+            new_adapter(
+                layer.name, layer.part, layer.module, self.job.lora.dim, generator, devices[layer.part]
+            )
+            for layer in layers
+        ]
 
     def _loss_grid(self, heldout: list[LatentPicture]) -> LossGrid | None:
-        return LossGrid.draw(heldout, self.network.timesteps, Generators.seeded(HELDOUT_SEED).heldout) if heldout else None
+        return (
+            LossGrid.draw(heldout, self.network.timesteps, Generators.seeded(HELDOUT_SEED).heldout)
+            if heldout
+            else None
+        )
 
     def _on_event(self, event: Event) -> None:
         problem = self.folder.problem
         self._take(event)
         if self.folder.problem and not problem:
-            self._take(Notice(self.folder.records[-1].step if self.folder.records else 0, self.folder.problem))
+            self._take(
+                Notice(self.folder.records[-1].step if self.folder.records else 0, self.folder.problem)
+            )
 
     def _take(self, event: Event) -> None:
         match event:
@@ -201,12 +233,14 @@ class _Run:
 
     def _found(self) -> Iterator[str]:
         """What the run found, and what it made of it."""
-        layers = {part: sum(adapter.part == part for adapter in self.adapters) for part in self.job.lora.parts}
+        layers = {
+            part: sum(adapter.part == part for adapter in self.adapters) for part in self.job.lora.parts
+        }
         names = {"unet": "UNet", "text_encoder": "text encoder"}
         values = sum(adapter.down.numel() + adapter.up.numel() for adapter in self.adapters)
         yield (
-            f"{self.prepared.family.name} in {str(self.network.weight_dtype).removeprefix('torch.')} on {self.network.device}, computed in "
-            f"{self.prepared.precision}; "
+            f"{self.prepared.family.name} in {str(self.network.weight_dtype).removeprefix('torch.')} on"
+            f" {self.network.device}, computed in {self.prepared.precision}; "
             + " and ".join(f"{count} {names[part]} layers" for part, count in layers.items())
             + f" at dim {self.job.lora.dim}, {values / 1e6:.1f} million values"
         )
@@ -214,9 +248,15 @@ class _Run:
         yield f"recipe '{recipe.preset}': {recipe.schedule}, warmup {recipe.warmup_percent:g}%"
         mean = self.job.dataset.pictures_per_epoch / batches_per_epoch(self.pictures, self.job.run.batch_size)
         if mean < FULL * self.job.run.batch_size:
-            yield f"{mean:.1f} pictures a step on average: only pictures of one size share a step, and the last of an epoch may be fewer"
+            yield (
+                f"{mean:.1f} pictures a step on average: only pictures of one size share a step, and the last"
+                " of an epoch may be fewer"
+            )
         if not self.grid:
-            yield "no pictures were held out, so that nobody knows if it overtrained: set heldout_share to 0.1 at Load Dataset to see it"
+            yield (
+                "no pictures were held out, so that nobody knows if it overtrained: set heldout_share to 0.1"
+                " at Load Dataset to see it"
+            )
         if self.prepared.checkpointing:
             yield "checkpointing: each block is computed twice, which takes less memory"
         yield from self._upstream()
@@ -232,7 +272,7 @@ class _Run:
             yield self.folder.problem
         if any(getattr(patcher.model, "model_lowvram", False) for patcher in self.network.patchers):
             yield (
-                "the model did not fit and was loaded in part, which makes training slow and takes more memory again; lower the batch "
-                "size or the resolution, or close what else uses the GPU"
+                "the model did not fit and was loaded in part, which makes training slow and takes more"
+                " memory again; lower the batch size or the resolution, or close what else uses the GPU"
             )
         yield from advice.of_finished_run(result.skipped_steps, self.heldout)

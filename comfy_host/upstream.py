@@ -1,4 +1,7 @@
-"""What the graph did to MODEL and CLIP before Train: LoRAs, patches, CLIP Set Last Layer; and which checkpoint they came from."""
+"""What the graph did to MODEL and CLIP before Train:
+
+LoRAs, patches, CLIP Set Last Layer; and which checkpoint they came from.
+"""
 
 from collections.abc import Iterator
 
@@ -7,9 +10,15 @@ def found_upstream(model, clip, clip_skip: int | None) -> Iterator[str]:
     """One line on each thing that the person should know of."""
     patched = len(model.patches) + len(clip.patcher.patches)
     if patched:
-        yield f"LoRAs or other patches on {patched} weights came with the model: trained on top of them, they are not in the new LoRA"
+        yield (
+            f"LoRAs or other patches on {patched} weights came with the model: trained on top of them, they"
+            " are not in the new LoRA"
+        )
     if clip_skip is not None and clip_skip > 1:
-        yield f"CLIP Set Last Layer -{clip_skip}: the last {clip_skip - 1} layers of the text encoder take no part and stay untrained"
+        yield (
+            f"CLIP Set Last Layer -{clip_skip}: the last {clip_skip - 1} layers of the text encoder take no"
+            " part and stay untrained"
+        )
     ignored = sorted(_inference_patches(model))
     if ignored:
         yield f"not applied while training: {', '.join(ignored)} (they act on sampling only)"
@@ -17,7 +26,12 @@ def found_upstream(model, clip, clip_skip: int | None) -> Iterator[str]:
 
 def _inference_patches(model) -> Iterator[str]:
     options = model.model_options
-    for name in ("model_function_wrapper", "sampler_cfg_function", "sampler_post_cfg_function", "sampler_pre_cfg_function"):
+    for name in (
+        "model_function_wrapper",
+        "sampler_cfg_function",
+        "sampler_post_cfg_function",
+        "sampler_pre_cfg_function",
+    ):
         if options.get(name):
             yield name.replace("_", " ")
     transformer = options.get("transformer_options", {})
@@ -28,7 +42,9 @@ def _inference_patches(model) -> Iterator[str]:
 
 
 def checkpoint_name(prompt: dict | None, node_id: str | None) -> str:
-    """The file that the MODEL of a node was loaded from, read off the queued graph; "unknown" where it does not say."""
+    """The file that the MODEL of a node was loaded from, read off the queued graph; "unknown" where it does
+    not say.
+    """
     visited: set[str] = set()
     while prompt and node_id in prompt and node_id not in visited:
         visited.add(node_id)

@@ -1,7 +1,7 @@
 """Expands emoji-sd15-int8.safetensors (38 MB) into an ordinary SD 1.5-family checkpoint in fp16 (303 MB).
 
-Made here, the same on every machine: the fp16 weights from int8 and scales, the token table (random, from a seed), and
-the text layers 1 to 11, which change nothing until a LoRA changes them.
+Made here, the same on every machine: the fp16 weights from int8 and scales, the token table (random, from a
+seed), and the text layers 1 to 11, which change nothing until a LoRA changes them.
 """
 
 import hashlib
@@ -30,7 +30,9 @@ def expand(target: Path, packed: Path = PACKED) -> bool:
     checkpoint[f"{TEXT_MODEL}embeddings.token_embedding.weight"] = token_table()
     checkpoint |= identity_layers(checkpoint)
     with whole_file(target) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in checkpoint.items()}, partial, {SOURCE_KEY: source})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in checkpoint.items()}, partial, {SOURCE_KEY: source}
+        )
     return True
 
 
@@ -48,18 +50,27 @@ def unpack_weights(packed: dict) -> dict:
 
 
 def token_table():
-    """[tokens, width] in fp16. NumPy's RandomState is promised to stay the same for ever, torch's generator is not."""
+    """[tokens, width] in fp16.
+
+    NumPy's RandomState is promised to stay the same for ever, torch's generator is not.
+    """
     import numpy as np
     import torch
 
-    table = np.random.RandomState(TOKEN_SEED).standard_normal((TOKENS, WIDTH)).astype(np.float32) * TOKEN_SCALE
+    table = (
+        np.random.RandomState(TOKEN_SEED).standard_normal((TOKENS, WIDTH)).astype(np.float32) * TOKEN_SCALE
+    )
     return torch.from_numpy(table).half()
 
 
 def identity_layers(checkpoint: dict) -> dict:
     """Text layers 1 to 11, shaped like layer 0. What each adds to the residual stream is zero."""
     first = f"{TEXT_MODEL}encoder.layers.0."
-    shapes = {name.removeprefix(first): tensor.shape for name, tensor in checkpoint.items() if name.startswith(first)}
+    shapes = {
+        name.removeprefix(first): tensor.shape
+        for name, tensor in checkpoint.items()
+        if name.startswith(first)
+    }
     return {
         f"{TEXT_MODEL}encoder.layers.{layer}.{name}": _identity_weight(name, shape, layer)
         for layer in range(1, LAYERS)

@@ -11,7 +11,9 @@ TITLE_HEIGHT, CAPTION_HEIGHT = 40, 34
 INK = "#222222"
 
 
-def draw_grid(title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image]]], cell: int = CELL) -> Image.Image:
+def draw_grid(
+    title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image]]], cell: int = CELL
+) -> Image.Image:
     """rows: (label, one picture a column). Labels stand left of the rows and above the columns."""
     top = TITLE_HEIGHT + CAPTION_HEIGHT
     pitch = cell + GAP
@@ -32,5 +34,8 @@ def _fit(picture: Image.Image, cell: int) -> Image.Image:
 
 
 def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """Pillow's own font, so that no font of the machine is needed. Always one with anchors: Pillow 10.1 and newer."""
+    """Pillow's own font, so that no font of the machine is needed.
+
+    Always one with anchors: Pillow 10.1 and newer.
+    """
     return ImageFont.load_default(size)

@@ -29,7 +29,12 @@ class Pair:
 
 
 def write_results(
-    output: Path, summary: dict[str, Any], lora: Path, steps_file: Path, pairs: Sequence[Pair], trigger_word: str
+    output: Path,
+    summary: dict[str, Any],
+    lora: Path,
+    steps_file: Path,
+    pairs: Sequence[Pair],
+    trigger_word: str,
 ) -> dict[str, Any]:
     """Returns the summary with the written files in it; lora and steps_file are copied or read, and stay."""
     output.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,9 @@ def run(host: Host, base: Path, options: argparse.Namespace) -> dict[str, Any]:
     summary |= {"seconds_to_first_step": _seconds_to_first_step(progress), "device": server.device}
     made = base / "output"
     steps_file = made / report["run_folder"] / "steps.jsonl"
-    summary = write_results(options.output, summary, made / saved["file"], steps_file, pairs, workflow.trigger_word)
+    summary = write_results(
+        options.output, summary, made / saved["file"], steps_file, pairs, workflow.trigger_word
+    )
     say(f"Written to {options.output}: {', '.join(sorted(file.name for file in options.output.iterdir()))}")
     return summary
 
@@ -104,7 +106,9 @@ def _draw_the_others(client: Client, workflow: DemoWorkflow) -> list[Pair]:
         for column in range(1, len(CAPTIONS)):
             execution = client.run(_column(workflow, column)).check()
             if workflow.train in execution.executed_nodes or workflow.train not in execution.cached_nodes:
-                raise HostError("Expected ComfyUI to keep the trained LoRA for other prompts, Train ran again.")
+                raise HostError(
+                    "Expected ComfyUI to keep the trained LoRA for other prompts, Train ran again."
+                )
             pairs.append(_pair(client, workflow, execution, CAPTIONS[column]))
             bar.update()
     return pairs
@@ -125,7 +129,9 @@ def _shown(execution: Execution, node_id: str, key: str) -> dict[str, Any]:
     try:
         return execution.outputs[node_id][key][0]
     except (KeyError, IndexError) as error:
-        raise HostError(f"Expected {key!r} among what node {node_id} shows, found {execution.outputs}.") from error
+        raise HostError(
+            f"Expected {key!r} among what node {node_id} shows, found {execution.outputs}."
+        ) from error
 
 
 def _seconds_to_first_step(progress: TrainingProgress) -> float:

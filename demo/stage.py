@@ -14,7 +14,9 @@ INPUT_FOLDER = "dadapt_demo"  # below input/, as the example workflows name it
 
 
 def stage_checkpoint(base: Path) -> Path:
-    """Makes models/checkpoints/emoji-sd15.safetensors below `base`, a hard link to one file where the disk allows."""
+    """Makes models/checkpoints/emoji-sd15.safetensors below `base`, a hard link to one file where the disk
+    allows.
+    """
     expanded = local_folder() / "demo" / checkpoint.NAME
     checkpoint.expand(expanded)
     target = base / "models" / "checkpoints" / checkpoint.NAME
@@ -28,7 +30,9 @@ def stage_checkpoint(base: Path) -> Path:
 def stage_dataset(base: Path) -> Path:
     """Copies the pictures and captions to input/dadapt_demo below `base`, unless these are there already."""
     target = base / "input" / INPUT_FOLDER
-    wanted = fingerprint([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in _files(DATASET)])
+    wanted = fingerprint(
+        [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in _files(DATASET)]
+    )
     if read_stamp(target) != wanted:
         with whole_folder(target) as partial:
             shutil.copytree(DATASET, partial, dirs_exist_ok=True)

@@ -63,7 +63,8 @@ def read_workflow(file: Path = EXAMPLE) -> DemoWorkflow:
     without_lora = [branch for branch in branches if branch not in with_lora]
     if len(with_lora) != 1 or len(without_lora) != 1:
         raise HostError(
-            f"Expected one Save Image behind Train and one that is not, in {file.name}; found {len(with_lora)} and {len(without_lora)}."
+            f"Expected one Save Image behind Train and one that is not, in {file.name}; found"
+            f" {len(with_lora)} and {len(without_lora)}."
         )
     dataset, save = _only(nodes, "DAdaptLoadDataset"), _only(nodes, "DAdaptSaveLoRA")
     return DemoWorkflow(nodes, dataset, train, save, without_lora[0], with_lora[0])

@@ -1,4 +1,5 @@
-"""A real ComfyUI for the demo, the tests and the benchmarks. No part of the nodes: ComfyUI never imports this package.
+"""A real ComfyUI for the demo, the tests and the benchmarks. No part of the nodes: ComfyUI never imports this
+package.
 
 errors.py       HostError
 console.py      the one place that writes to the person

@@ -1,7 +1,8 @@
 """A base directory of our own: models, input, output, temp, user, database and custom_nodes of one server.
 
-`--base-directory` moves all of these but the database, so nothing of a user's ComfyUI is written. What its own
-`extra_model_paths.yaml` names is still listed among the models: ComfyUI reads that file whatever it is told.
+`--base-directory` moves all of these but the database, so nothing of a user's ComfyUI is written. What its
+own `extra_model_paths.yaml` names is still listed among the models: ComfyUI reads that file whatever it is
+told.
 """
 
 from pathlib import Path
@@ -9,7 +10,16 @@ from pathlib import Path
 from .files import link_folder
 from .layout import CHECKOUT, PACK_NAME
 
-FOLDERS = ("models/checkpoints", "models/loras", "models/embeddings", "input", "output", "temp", "user", "custom_nodes")
+FOLDERS = (
+    "models/checkpoints",
+    "models/loras",
+    "models/embeddings",
+    "input",
+    "output",
+    "temp",
+    "user",
+    "custom_nodes",
+)
 
 
 def prepare_base(base: Path) -> Path:

@@ -1,6 +1,7 @@
 """Client: talks to a ComfyUI server over HTTP and its websocket, with plain calls that return the answer.
 
-aiohttp is one of ComfyUI's own needs, so every Python that runs ComfyUI has it. Its event loop runs in a thread.
+aiohttp is one of ComfyUI's own needs, so every Python that runs ComfyUI has it. Its event loop runs in a
+thread.
 """
 
 import asyncio
@@ -23,7 +24,10 @@ HISTORY_SECONDS = 20  # the history is written a moment after the last event
 
 
 class Client:
-    """`with Client(server.url) as client: client.run(workflow)`. Several prompts may be queued and waited for."""
+    """`with Client(server.url) as client: client.run(workflow)`.
+
+    Several prompts may be queued and waited for.
+    """
 
     def __init__(self, url: str):
         self.url = url
@@ -53,11 +57,17 @@ class Client:
     # workflows
 
     def run(self, workflow: Workflow, on_event: OnEvent | None = None, timeout: float = 3600) -> Execution:
-        """submit, then wait. A node that fails raises nothing: it is the Execution's `error`, see Execution.check."""
+        """submit, then wait.
+
+        A node that fails raises nothing: it is the Execution's `error`, see Execution.check.
+        """
         return self.wait(self.submit(workflow), on_event, timeout)
 
     def submit(self, workflow: Workflow) -> str:
-        """Queues a workflow and returns its prompt id. Raises WorkflowRefused, also where ComfyUI would leave nodes out."""
+        """Queues a workflow and returns its prompt id.
+
+        Raises WorkflowRefused, also where ComfyUI would leave nodes out.
+        """
         status, answer = self._call(self._post("/prompt", {"prompt": workflow, "client_id": self.client_id}))
         if status == 200 and answer.get("node_errors"):
             self.post_json("/queue", {"delete": [answer["prompt_id"]]})
@@ -84,7 +94,8 @@ class Client:
                 return execution
 
     def wait_for(self, prompt_id: str, accept: Callable[[Event], bool], timeout: float = 3600) -> Event:
-        """The first event of the prompt that `accept` takes, one that came already included; the prompt runs on.
+        """The first event of the prompt that `accept` takes, one that came already included; the prompt runs
+        on.
 
         Raises HostError when the prompt ends without one.
         """
@@ -96,7 +107,9 @@ class Client:
             for event in filter(accept, new):
                 return event
             if execution.status != "running" and seen == len(execution.events):
-                raise HostError(f"The workflow ended before the event waited for: {execution.error or execution.status}.")
+                raise HostError(
+                    f"The workflow ended before the event waited for: {execution.error or execution.status}."
+                )
 
     def interrupt(self) -> None:
         """Asks the running prompt to stop; `wait` then returns an interrupted Execution."""
@@ -114,7 +127,9 @@ class Client:
             return self.get_json("/object_info")
         found = self.get_json(f"/object_info/{class_type}")
         if class_type not in found:
-            raise HostError(f"The server has no node type {class_type}. Its log says whether the pack was loaded.")
+            raise HostError(
+                f"The server has no node type {class_type}. Its log says whether the pack was loaded."
+            )
         return found[class_type]
 
     def history(self, prompt_id: str) -> dict[str, Any]:
@@ -142,7 +157,9 @@ class Client:
 
     async def _connect(self) -> None:
         self._session = aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=120))
-        self._socket = await self._session.ws_connect("/ws", params={"clientId": self.client_id}, max_msg_size=0)
+        self._socket = await self._session.ws_connect(
+            "/ws", params={"clientId": self.client_id}, max_msg_size=0
+        )
         self._listener = asyncio.create_task(self._listen())
 
     async def _disconnect(self) -> None:
@@ -178,7 +195,9 @@ class Client:
         async with self._session.get(path, params=params) as response:
             body = await response.read()
         if response.status != 200:
-            raise HostError(f"GET {path} was answered {response.status}: {body[:500].decode(errors='replace')}")
+            raise HostError(
+                f"GET {path} was answered {response.status}: {body[:500].decode(errors='replace')}"
+            )
         return body
 
     async def _post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -210,7 +229,9 @@ class Client:
                 if self._lost:
                     raise ServerFailed(f"ComfyUI at {self.url} went away: {self._lost}.")
                 if time.monotonic() > give_up:
-                    raise HostError(f"The workflow did not end in time; its last event: {execution.events[-1:]}")
+                    raise HostError(
+                        f"The workflow did not end in time; its last event: {execution.events[-1:]}"
+                    )
                 self._news.wait(0.5)  # short, so that Ctrl-C is heard on Windows too
             return execution.events[seen:]
 

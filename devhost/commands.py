@@ -38,7 +38,9 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def lint(options: argparse.Namespace) -> int:
-    return run_in_foreground([str(prepare_ruff()), "check", *options.arguments], CHECKOUT, {})
+    ruff = str(prepare_ruff())
+    checked = run_in_foreground([ruff, "check", *options.arguments], CHECKOUT, {})
+    return checked or run_in_foreground([ruff, "format", "--check"], CHECKOUT, {})
 
 
 def _prepare(options: argparse.Namespace) -> Host:
@@ -50,7 +52,9 @@ def _prepare(options: argparse.Namespace) -> Host:
 
 
 def _run_module(host: Host, folders: Sequence[Path], module: str, arguments: Sequence[str]) -> int:
-    """Runs a module under ComfyUI's Python, which is told of the host and of the time this command started."""
+    """Runs a module under ComfyUI's Python, which is told of the host and of the time this command
+    started.
+    """
     command = [str(host.python), str(RUN_MODULE), *map(str, folders), "--", module, *arguments]
     status = run_in_foreground(command, CHECKOUT, host.to_environment() | {STARTED_VARIABLE: str(STARTED)})
     if status < 0:

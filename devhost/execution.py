@@ -62,7 +62,9 @@ class Execution:
         """Itself when it succeeded; raises HostError when it failed or was interrupted."""
         if self.status == "success":
             return self
-        raise HostError(str(self.error) if self.error else f"The workflow did not run to its end: {self.status}.")
+        raise HostError(
+            str(self.error) if self.error else f"The workflow did not run to its end: {self.status}."
+        )
 
     def take(self, event: Event) -> None:
         """Appends an event and draws its conclusion."""

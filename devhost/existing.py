@@ -1,8 +1,8 @@
 """Uses a ComfyUI that is already on the machine.
 
-The one thing that is changed there is its Python environment: what requirements.txt names and it lacks, or has in another
-version, is installed, after saying so. All else that is installed already is handed to pip as constraints, so that no torch,
-numpy or transformers of the user is ever replaced.
+The one thing that is changed there is its Python environment: what requirements.txt names and it lacks, or
+has in another version, is installed, after saying so. All else that is installed already is handed to pip as
+constraints, so that no torch, numpy or transformers of the user is ever replaced.
 """
 
 import json
@@ -21,7 +21,9 @@ def use_existing(comfyui: Path, python: Path | None) -> Host:
     """Raises HostError where the folder is no ComfyUI or no Python can be found for it."""
     comfyui = comfyui.expanduser().absolute()
     if not (comfyui / "main.py").is_file() or not (comfyui / "folder_paths.py").is_file():
-        raise HostError(f"Expected ComfyUI (the folder with main.py) at {comfyui}, found none. Correct --comfyui.")
+        raise HostError(
+            f"Expected ComfyUI (the folder with main.py) at {comfyui}, found none. Correct --comfyui."
+        )
     host = Host(comfyui, python.expanduser().absolute() if python else _find_python(comfyui))
     if not host.python.is_file():
         raise HostError(f"Expected a Python at {host.python}, found none. Correct --python.")
@@ -39,7 +41,9 @@ def _find_python(comfyui: Path) -> Path:
         if candidate.is_file():
             return candidate
     tried = ", ".join(map(str, candidates))
-    raise HostError(f"Found no Python beside {comfyui} (tried {tried}). Name the one that runs it with --python.")
+    raise HostError(
+        f"Found no Python beside {comfyui} (tried {tried}). Name the one that runs it with --python."
+    )
 
 
 def _install_what_is_missing(python: Path) -> None:
@@ -69,7 +73,8 @@ def _missing_packages(python: Path, *arguments: str) -> list[str]:
     answer = ask_pip(python, "install", "--dry-run", "--quiet", "--report", "-", *arguments)
     if answer.returncode:
         raise HostError(
-            f"requirements.txt does not fit the packages of {python}, and none of them is replaced. pip says: {answer.stderr.strip()}"
+            f"requirements.txt does not fit the packages of {python}, and none of them is replaced. pip says:"
+            f" {answer.stderr.strip()}"
         )
     planned = [package["metadata"] for package in json.loads(answer.stdout)["install"]]
     return [f"{package['name']} {package['version']}" for package in planned]

@@ -37,7 +37,9 @@ def remove_stamp(folder: Path) -> None:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Gives a path to write to; it becomes `target` when the block ends well, and is removed when it does not."""
+    """Gives a path to write to; it becomes `target` when the block ends well, and is removed when it does
+    not.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
@@ -67,13 +69,17 @@ def remove_folder(folder: Path) -> None:
 
 
 def link_folder(link: Path, target: Path) -> None:
-    """Makes `link` lead to the folder `target`, in place of another link; a file or folder there is an error."""
+    """Makes `link` lead to the folder `target`, in place of another link; a file or folder there is an
+    error.
+    """
     if is_link(link):
         if link.exists() and link.resolve() == target.resolve():
             return
         remove_link(link)
     elif link.exists():
-        raise HostError(f"Expected a link to {target} at {link}, found a file or folder. Move it away and try again.")
+        raise HostError(
+            f"Expected a link to {target} at {link}, found a file or folder. Move it away and try again."
+        )
     link.parent.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
         import _winapi  # a symlink needs special rights on Windows, a junction none

@@ -1,4 +1,5 @@
-"""ComfyUI's modules in this process, without its server: for what calls them directly, in a process of its own.
+"""ComfyUI's modules in this process, without its server: for what calls them directly, in a process of its
+own.
 
 Call `start_comfyui` before anything imports torch's or ComfyUI's modules; it can be done once a process.
 """
@@ -8,12 +9,15 @@ import sys
 from pathlib import Path
 
 
-def start_comfyui(comfyui: Path, base: Path, device: str = "cpu", *, server: bool = True, pytorch_attention: bool = True) -> None:
+def start_comfyui(
+    comfyui: Path, base: Path, device: str = "cpu", *, server: bool = True, pytorch_attention: bool = True
+) -> None:
     """After this, `comfy`, `folder_paths`, ... can be imported; `base` is ComfyUI's base directory.
 
     device: "cpu", or "cuda" for what ComfyUI chooses.
     server: make the PromptServer that progress is sent through. Nothing listens: what is sent waits for ever.
-    pytorch_attention: PyTorch's, which ComfyUI takes by itself on a GPU. Its own choice on a CPU writes in place: its trainer fails there.
+    pytorch_attention: PyTorch's, which ComfyUI takes by itself on a GPU. Its own choice on a CPU writes in
+    place: its trainer fails there.
     """
     sys.path.insert(0, str(comfyui))  # before this checkout, whose nodes/ would hide ComfyUI's nodes.py
     arguments, sys.argv = sys.argv, ["main.py", *_options(base, device, pytorch_attention)]

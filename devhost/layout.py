@@ -7,7 +7,8 @@ Shared between checkouts when DADAPT_LORA_HOST names a folder, else in `.host/` 
     tools/      pytest and its company, one folder per Python version, never inside env/
     lint/       a small virtual environment with ruff
 
-Always in this checkout: `.host/base/` (models, input, output, user, database, custom_nodes of the demo's server).
+Always in this checkout: `.host/base/` (models, input, output, user, database, custom_nodes of the demo's
+server).
 """
 
 import os
@@ -44,7 +45,9 @@ class Host:
         """The host that run.py chose. Raises HostError where run.py did not start this process."""
         missing = [name for name in (COMFYUI_VARIABLE, PYTHON_VARIABLE) if not os.environ.get(name)]
         if missing:
-            raise HostError(f"{' and '.join(missing)} not set: start this through `python run.py`, which sets them.")
+            raise HostError(
+                f"{' and '.join(missing)} not set: start this through `python run.py`, which sets them."
+            )
         return cls(Path(os.environ[COMFYUI_VARIABLE]), Path(os.environ[PYTHON_VARIABLE]))
 
 
@@ -62,8 +65,13 @@ def default_base() -> Path:
 
 
 def python_of(environment: Path) -> Path:
-    """The interpreter of a virtual environment. Not resolved: the link is what makes it that environment's Python."""
-    return environment / "Scripts" / "python.exe" if sys.platform == "win32" else environment / "bin" / "python"
+    """The interpreter of a virtual environment.
+
+    Not resolved: the link is what makes it that environment's Python.
+    """
+    return (
+        environment / "Scripts" / "python.exe" if sys.platform == "win32" else environment / "bin" / "python"
+    )
 
 
 def script_of(environment: Path, name: str) -> Path:

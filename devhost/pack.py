@@ -9,8 +9,13 @@ NAME = "comfyui_dadapt_lora"
 
 
 def load_pack() -> None:
-    """After this, `comfyui_dadapt_lora.trainer` and its neighbours can be imported. Nothing heavy is imported by it."""
+    """After this, `comfyui_dadapt_lora.trainer` and its neighbours can be imported.
+
+    Nothing heavy is imported by it.
+    """
     if NAME not in sys.modules:
-        spec = importlib.util.spec_from_file_location(NAME, CHECKOUT / "__init__.py", submodule_search_locations=[str(CHECKOUT)])
+        spec = importlib.util.spec_from_file_location(
+            NAME, CHECKOUT / "__init__.py", submodule_search_locations=[str(CHECKOUT)]
+        )
         sys.modules[NAME] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[NAME])

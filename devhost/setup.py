@@ -1,7 +1,7 @@
 """Makes what the other commands need. Quick when it is there already; safe to interrupt and to repeat.
 
-Every part carries a stamp, a hash of what it was made from, written last. No stamp: the part is made anew. Another
-stamp: brought up to date. The same stamp: left alone.
+Every part carries a stamp, a hash of what it was made from, written last. No stamp: the part is made anew.
+Another stamp: brought up to date. The same stamp: left alone.
 """
 
 import re
@@ -35,7 +35,10 @@ def prepare_host() -> Host:
 
 def prepare_test_tools(python: Path) -> Path:
     """The folder to put on that Python's sys.path so that it has pytest and its company."""
-    folder, wanted = shared_folder() / "tools" / _python_tag(python), fingerprint(pins.TEST_TOOLS, pins.TEST_TOOLS_ALONE)
+    folder, wanted = (
+        shared_folder() / "tools" / _python_tag(python),
+        fingerprint(pins.TEST_TOOLS, pins.TEST_TOOLS_ALONE),
+    )
     if read_stamp(folder) != wanted:
         with exclusive(shared_folder()):
             if read_stamp(folder) != wanted:
@@ -70,7 +73,10 @@ def _environment_fingerprint() -> str:
 def _make_host_environment() -> None:
     folder = shared_folder() / "env"
     if read_stamp(folder) is None:  # nothing there, or half an environment that no pip should trust
-        say(f"Making the environment in {folder}: about 5.5 GB, some minutes. An interrupted download starts again.")
+        say(
+            f"Making the environment in {folder}: about 5.5 GB, some minutes. An interrupted download starts"
+            " again."
+        )
         make_environment(folder)
     else:
         say(f"Bringing the environment in {folder} up to date.")
@@ -104,7 +110,11 @@ def _extract(wheel: Path, target: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             inside = name.removeprefix(prefix)
-            if name.startswith(prefix) and not name.endswith("/") and inside not in pins.COMFYUI_FILES_LEFT_OUT:
+            if (
+                name.startswith(prefix)
+                and not name.endswith("/")
+                and inside not in pins.COMFYUI_FILES_LEFT_OUT
+            ):
                 file = target / inside
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(archive.read(name))

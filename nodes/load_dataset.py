@@ -21,30 +21,43 @@ class LoadDataset(io.ComfyNode):
         return schema.schema(
             node_id="DAdaptLoadDataset",
             display_name="Load Dataset (DAdapt LoRA)",
-            description="Reads a folder of pictures, with their captions in text files beside them, to train a LoRA on.",
+            description=(
+                "Reads a folder of pictures, with their captions in text files beside them, to train a"
+                " LoRA on."
+            ),
             search_aliases=["training images", "captions", "dreambooth"],
             inputs=[
                 io.Combo.Input(
                     "folder",
                     options=folders,
-                    tooltip="A folder below ComfyUI's input folder. Captions are text files beside the pictures: cat.png, cat.txt. In a "
-                    "folder named 4_anything each picture is shown 4 times an epoch. The machine's owner can register other folders as "
-                    "dadapt_datasets in extra_model_paths.yaml.",
+                    tooltip=(
+                        "A folder below ComfyUI's input folder. Captions are text files beside the pictures:"
+                        " cat.png, cat.txt. In a folder named 4_anything each picture is shown 4 times an"
+                        " epoch. The machine's owner can register other folders as dadapt_datasets in"
+                        " extra_model_paths.yaml."
+                    ),
                 ),
                 *schema.inputs_of(DatasetConfig, ["trigger_word", "resolution", "heldout_share"]),
                 io.Combo.Input(
                     "heldout_folder",
                     options=[NO_FOLDER, *folders],
                     default=NO_FOLDER,
-                    tooltip="A folder of pictures that are measured and never trained on, to see when the LoRA starts to overtrain. Use "
-                    "this or the share above, not both.",
+                    tooltip=(
+                        "A folder of pictures that are measured and never trained on, to see when the LoRA"
+                        " starts to overtrain. Use this or the share above, not both."
+                    ),
                 ),
                 *schema.inputs_of(DatasetConfig, ["broken_pictures"]),
             ],
             outputs=[
                 schema.Dataset.Output(display_name="DATASET"),
-                io.Image.Output(display_name="contact_sheet", tooltip="All pictures with their captions; held-out ones in a blue frame."),
-                io.String.Output(display_name="report", tooltip="Pictures, repeats, sizes, and what is missing or broken."),
+                io.Image.Output(
+                    display_name="contact_sheet",
+                    tooltip="All pictures with their captions; held-out ones in a blue frame.",
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="Pictures, repeats, sizes, and what is missing or broken."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -76,10 +89,16 @@ class LoadDataset(io.ComfyNode):
 
 
 def _folders_and_config(folder: str, heldout_folder: str | None, settings: dict):
-    """Arguments of `read_dataset` and `fingerprint`; settings that come from a link are not known yet and are left at their defaults."""
+    """Arguments of `read_dataset` and `fingerprint`; settings that come from a link are not known yet and are
+    left at their defaults.
+    """
     known = {name: value for name, value in settings.items() if value is not None}
     heldout = _chosen(heldout_folder)
-    return find_dataset_folder(folder), DatasetConfig(**known), find_dataset_folder(heldout) if heldout else None
+    return (
+        find_dataset_folder(folder),
+        DatasetConfig(**known),
+        find_dataset_folder(heldout) if heldout else None,
+    )
 
 
 def _chosen(heldout_folder: str | None) -> str | None:

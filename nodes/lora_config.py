@@ -18,8 +18,14 @@ class LoRAConfigNode(io.ComfyNode):
             search_aliases=["rank", "dim", "alpha"],
             inputs=[
                 *schema.inputs_of(LoraConfig, ["dim"]),
-                # a widget with one choice: it shows what alpha is, and lets a workflow that asks for another be refused with the reason
-                io.Combo.Input("alpha", options=[SAME_AS_DIM], default=SAME_AS_DIM, tooltip=limits_of(LoraConfig)["alpha"][1].help),
+                # a widget with one choice: it shows what alpha is, and lets a workflow that asks for another
+                # be refused with the reason
+                io.Combo.Input(
+                    "alpha",
+                    options=[SAME_AS_DIM],
+                    default=SAME_AS_DIM,
+                    tooltip=limits_of(LoraConfig)["alpha"][1].help,
+                ),
                 *schema.inputs_of(LoraConfig, ["train_unet", "train_text_encoder", "layers"]),
             ],
             outputs=[schema.LoraConfig.Output(display_name="LORA_CONFIG")],

@@ -12,7 +12,10 @@ class OptimizerNode(io.ComfyNode):
         return schema.schema(
             node_id="DAdaptOptimizer",
             display_name="DAdapt Optimizer (DAdapt LoRA)",
-            description="How the LoRA learns: D-Adaptation, which finds the learning rate by itself; or another preset.",
+            description=(
+                "How the LoRA learns: D-Adaptation, which finds the learning rate by itself; or another"
+                " preset."
+            ),
             search_aliases=["d-adaptation", "dadaptation", "prodigy", "adamw", "learning rate"],
             inputs=schema.inputs_of(OptimizerConfig),
             outputs=[schema.Optimizer.Output(display_name="OPTIMIZER")],

@@ -20,18 +20,25 @@ class SaveLoRA(io.ComfyNode):
         return schema.schema(
             node_id="DAdaptSaveLoRA",
             display_name="Save LoRA (DAdapt LoRA)",
-            description="Writes the LoRA into output/loras, where Load LoRA lists it at once, and checks it by loading it back.",
+            description=(
+                "Writes the LoRA into output/loras, where Load LoRA lists it at once, and checks it by"
+                " loading it back."
+            ),
             search_aliases=["export lora", "safetensors"],
             inputs=[
                 schema.LoraModel.Input("lora", tooltip="From Train."),
                 io.String.Input(
-                    "filename", default="my_lora", tooltip="Name of the file, without ending. 'styles/my_lora' makes a subfolder."
+                    "filename",
+                    default="my_lora",
+                    tooltip="Name of the file, without ending. 'styles/my_lora' makes a subfolder.",
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=list(DTYPES),
                     default="fp16",
-                    tooltip="fp16 is what everybody shares: half the size of fp32, and no visible difference.",
+                    tooltip=(
+                        "fp16 is what everybody shares: half the size of fp32, and no visible difference."
+                    ),
                 ),
                 io.Combo.Input(
                     "existing_file",
@@ -40,14 +47,21 @@ class SaveLoRA(io.ComfyNode):
                     tooltip="What to do when there is a file of that name: my_lora_2, or write over it.",
                 ),
             ],
-            outputs=[io.String.Output(display_name="lora_name", tooltip="The name under which Load LoRA lists the file.")],
+            outputs=[
+                io.String.Output(
+                    display_name="lora_name", tooltip="The name under which Load LoRA lists the file."
+                )
+            ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
     @classmethod
     def validate_inputs(cls, filename=None) -> bool | str:
-        """When the workflow is queued: the host says so, and runs all but this node. A name that comes from a link is not known."""
+        """When the workflow is queued: the host says so, and runs all but this node.
+
+        A name that comes from a link is not known.
+        """
         try:
             if filename is not None:
                 lora_path(filename, overwrite=True)

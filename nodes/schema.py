@@ -1,4 +1,6 @@
-"""Node inputs generated from the trainer's settings, so that a default, a range or a tooltip is written once."""
+"""Node inputs generated from the trainer's settings, so that a default, a range or a tooltip is written
+once.
+"""
 
 import inspect
 from collections.abc import Sequence
@@ -20,8 +22,12 @@ _SCHEMA_KEYWORDS = inspect.signature(io.Schema).parameters
 
 
 def schema(**keywords) -> io.Schema:
-    """A schema with the keywords that the installed ComfyUI knows; newer ones are dropped on an older host."""
-    return io.Schema(category=CATEGORY, **{name: value for name, value in keywords.items() if name in _SCHEMA_KEYWORDS})
+    """A schema with the keywords that the installed ComfyUI knows; newer ones are dropped on an older
+    host.
+    """
+    return io.Schema(
+        category=CATEGORY, **{name: value for name, value in keywords.items() if name in _SCHEMA_KEYWORDS}
+    )
 
 
 def inputs_of(settings: type, names: Sequence[str] = ()) -> list[io.Input]:
@@ -36,11 +42,26 @@ def _widget(name: str, default, limits: Limits) -> io.Input:
     if isinstance(default, bool):
         return io.Boolean.Input(name, default=default, tooltip=limits.help)
     if isinstance(default, int):
-        # without this the front end would add "randomize after queue" to a seed, and train again at every queue
+        # without this the front end would add "randomize after queue" to a seed, and train again at every
+        # queue
         control = {"control_after_generate": False} if name == "seed" else {}
-        return io.Int.Input(name, default=default, min=limits.min, max=limits.max, step=limits.step or 1, tooltip=limits.help, **control)
+        return io.Int.Input(
+            name,
+            default=default,
+            min=limits.min,
+            max=limits.max,
+            step=limits.step or 1,
+            tooltip=limits.help,
+            **control,
+        )
     if isinstance(default, float):
         return io.Float.Input(
-            name, default=default, min=limits.min, max=limits.max, step=limits.step, round=limits.step, tooltip=limits.help
+            name,
+            default=default,
+            min=limits.min,
+            max=limits.max,
+            step=limits.step,
+            round=limits.step,
+            tooltip=limits.help,
         )
     return io.String.Input(name, default=default, tooltip=limits.help)

@@ -17,10 +17,19 @@ class Train(io.ComfyNode):
         return schema.schema(
             node_id="DAdaptTrain",
             display_name="Train (DAdapt LoRA)",
-            description="Trains a LoRA on the connected model, on the device it is loaded on, and hands it straight to a KSampler.",
+            description=(
+                "Trains a LoRA on the connected model, on the device it is loaded on, and hands it straight"
+                " to a KSampler."
+            ),
             search_aliases=["lora training", "finetune"],
             inputs=[
-                io.Model.Input("model", tooltip="The model to train on, SD 1.5. LoRAs applied before this node are kept as part of it."),
+                io.Model.Input(
+                    "model",
+                    tooltip=(
+                        "The model to train on, SD 1.5. LoRAs applied before this node are kept as part"
+                        " of it."
+                    ),
+                ),
                 io.Clip.Input("clip", tooltip="Its text encoder. CLIP Set Last Layer is honoured."),
                 io.Vae.Input("vae", tooltip="Its VAE, which encodes the pictures once, before training."),
                 schema.Dataset.Input("dataset", tooltip="From Load Dataset."),
@@ -29,10 +38,21 @@ class Train(io.ComfyNode):
                 *schema.inputs_of(RunConfig),
             ],
             outputs=[
-                io.Model.Output(display_name="MODEL", tooltip="The model with the LoRA at strength 1, for a KSampler."),
-                io.Clip.Output(display_name="CLIP", tooltip="The text encoder with the LoRA at strength 1, for CLIP Text Encode."),
-                schema.LoraModel.Output(display_name="LORA_MODEL", tooltip="The LoRA itself, for Save LoRA or the host's Load LoRA Model."),
-                schema.Report.Output(display_name="REPORT", tooltip="What happened at each step; also for the host's Plot Loss Graph."),
+                io.Model.Output(
+                    display_name="MODEL", tooltip="The model with the LoRA at strength 1, for a KSampler."
+                ),
+                io.Clip.Output(
+                    display_name="CLIP",
+                    tooltip="The text encoder with the LoRA at strength 1, for CLIP Text Encode.",
+                ),
+                schema.LoraModel.Output(
+                    display_name="LORA_MODEL",
+                    tooltip="The LoRA itself, for Save LoRA or the host's Load LoRA Model.",
+                ),
+                schema.Report.Output(
+                    display_name="REPORT",
+                    tooltip="What happened at each step; also for the host's Plot Loss Graph.",
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,
@@ -43,4 +63,6 @@ class Train(io.ComfyNode):
         base_model = checkpoint_name(cls.hidden.prompt, cls.hidden.unique_id)
         job = Job(dataset, lora_config, optimizer, RunConfig(**run), base_model)
         lora, report = train_lora(model, clip, vae, job, Progress(cls.hidden.unique_id))
-        return io.NodeOutput(*apply_lora(model, clip, lora), lora, report, ui={"dadapt_report": [report.summary()]})
+        return io.NodeOutput(
+            *apply_lora(model, clip, lora), lora, report, ui={"dadapt_report": [report.summary()]}
+        )

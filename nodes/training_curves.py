@@ -13,7 +13,10 @@ class TrainingCurves(io.ComfyNode):
         return schema.schema(
             node_id="DAdaptTrainingCurves",
             display_name="Training Curves (DAdapt LoRA)",
-            description="Draws loss, held-out loss with its best step, and d·lr of both parts over the steps of a run.",
+            description=(
+                "Draws loss, held-out loss with its best step, and d·lr of both parts over the steps of a"
+                " run."
+            ),
             search_aliases=["plot loss", "learning rate curve"],
             inputs=[
                 schema.ReportOnly.Input("report", tooltip="From Train."),

@@ -1,6 +1,8 @@
-"""Loads the pack as the one package `comfyui_dadapt_lora`, as ComfyUI does under its path, and gives tests a real server to talk to.
+"""Loads the pack as the one package `comfyui_dadapt_lora`, as ComfyUI does under its path, and gives tests a
+real server to talk to.
 
-Nothing of ComfyUI is importable in the process that runs the tests. What needs ComfyUI goes over HTTP, or runs in a process of its own.
+Nothing of ComfyUI is importable in the process that runs the tests. What needs ComfyUI goes over HTTP, or
+runs in a process of its own.
 """
 
 import shutil
@@ -20,9 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 load_pack()
 
 REGISTERED_FOLDER = "portraits"  # below the folder that extra_model_paths.yaml names
-DEMO_PICTURES = {"train/4_fluent3d": 6, "heldout": 2}  # so many of the demo's: every one of them would be encoded
+DEMO_PICTURES = {
+    "train/4_fluent3d": 6,
+    "heldout": 2,
+}  # so many of the demo's: every one of them would be encoded
 
-# tests that cannot run on this machine ----------------------------------------------------------------------------------------------
+# tests that cannot run on this machine ----------------------------------------------------------------------
 
 
 def find_chromium() -> str | None:
@@ -69,12 +74,15 @@ def pytest_terminal_summary(terminalreporter, config):
             terminalreporter.write_line(f"    {test}")
 
 
-# a real server ----------------------------------------------------------------------------------------------------------------------
+# a real server ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """One ComfyUI for the session, with the demo's model and a few of its pictures. On the CPU, where a prompt repeats bit for bit."""
+    """One ComfyUI for the session, with the demo's model and a few of its pictures.
+
+    On the CPU, where a prompt repeats bit for bit.
+    """
     base = prepare_base(tmp_path_factory.mktemp("comfyui"))
     stage_checkpoint(base)
     for folder, count in DEMO_PICTURES.items():
@@ -83,7 +91,9 @@ def server(tmp_path_factory):
     copy_pictures(ROOT / "demo" / "dataset" / "heldout", registered / REGISTERED_FOLDER, 2)
     paths = base / "registered.yaml"
     paths.write_text(f"tests:\n    dadapt_datasets: {registered.as_posix()}\n", encoding="utf-8")
-    with HostServer(Host.from_environment(), base, device="cpu", arguments=("--extra-model-paths-config", str(paths))) as running:
+    with HostServer(
+        Host.from_environment(), base, device="cpu", arguments=("--extra-model-paths-config", str(paths))
+    ) as running:
         yield running
 
 

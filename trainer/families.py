@@ -1,7 +1,8 @@
-"""Which layers of a model family a LoRA adapts: the ones that the established trainer adapts, so that files mean the same everywhere.
+"""Which layers of a model family a LoRA adapts: the ones that the established trainer adapts, so that files
+mean the same everywhere.
 
-SD 1.5: 192 layers of the UNet (every linear layer and 1x1 projection of its transformer blocks) and 72 of the text encoder (12 x 6).
-With all of its layers, the UNet has 282.
+SD 1.5: 192 layers of the UNet (every linear layer and 1x1 projection of its transformer blocks) and 72 of the
+text encoder (12 x 6). With all of its layers, the UNet has 282.
 """
 
 import re
@@ -30,7 +31,9 @@ class Family:
 _TRANSFORMER_LAYERS = re.compile(
     r"(?:transformer_blocks\.\d+\.(?:attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2))|\.proj_(?:in|out))$"
 )
-_UNET_BLOCKS = re.compile(r"^(?:(?:input_blocks|output_blocks)\.\d+\.\d+|middle_block\.\d+)$")  # below the sequences of blocks
+_UNET_BLOCKS = re.compile(
+    r"^(?:(?:input_blocks|output_blocks)\.\d+\.\d+|middle_block\.\d+)$"
+)  # below the sequences of blocks
 _CLIP_BLOCKS = re.compile(r"text_model\.encoder\.layers\.\d+$")
 _CLIP_LAYERS = re.compile(r"text_model\.encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])$")
 FAMILIES = {
@@ -42,7 +45,8 @@ FAMILIES = {
         text_blocks=_CLIP_BLOCKS,
         text_prefixes={"clip_l": "lora_te_"},
         diffusers_names=True,
-        # measured on a CPU in bf16: 190,000 and 120,000; autocast on a GPU keeps what norms give in fp32, which doubles most of it
+        # measured on a CPU in bf16: 190,000 and 120,000; autocast on a GPU keeps what norms give in fp32,
+        # which doubles most of it
         activation_bytes=400_000,
         checkpointed_bytes=150_000,
         architecture="stable-diffusion-v1",
@@ -56,7 +60,7 @@ def family_of(host_class: str) -> Family:
     if host_class not in FAMILIES:
         supported = ", ".join(family.name for family in FAMILIES.values())
         raise ModelError(
-            f"This model is of the family {host_class}, which cannot be trained yet. Expected a checkpoint of: {supported}. "
-            "Load such a checkpoint in the Load Checkpoint node."
+            f"This model is of the family {host_class}, which cannot be trained yet. Expected a checkpoint"
+            f" of: {supported}. Load such a checkpoint in the Load Checkpoint node."
         )
     return FAMILIES[host_class]

@@ -18,8 +18,9 @@ def package(name: str, what_for: str) -> ModuleType:
         if error.name != name.split(".")[0]:
             raise
         raise SettingError(
-            f"{what_for} needs the package {error.name!r}, which ComfyUI's Python does not have. Install what this pack needs: "
-            "`python -m pip install -r requirements.txt` in its folder, with ComfyUI's Python."
+            f"{what_for} needs the package {error.name!r}, which ComfyUI's Python does not have. Install what"
+            " this pack needs: `python -m pip install -r requirements.txt` in its folder, with ComfyUI's"
+            " Python."
         ) from error
 
 

@@ -13,9 +13,11 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass
 class LossScale:
-    """Multiplies an fp16 run's loss so that its small gradients do not vanish below 6e-8 (Micikevicius et al. 2018, arXiv 1710.03740).
+    """Multiplies an fp16 run's loss so that its small gradients do not vanish below 6e-8 (Micikevicius et al.
+    2018, arXiv 1710.03740).
 
-    The scale is a power of two; it halves after a step that overflowed and doubles after `patience` good ones.
+    The scale is a power of two; it halves after a step that overflowed and doubles after `patience` good
+    ones.
     """
 
     value: float = 2.0**14
@@ -54,13 +56,17 @@ class Precision:
 
 
 def choose_precision(choice: str, inference: torch.dtype, device: torch.device) -> Precision:
-    """`choice` as a person sets it; "auto" follows 16-bit inference on a GPU, and else takes bf16 where the device is fast at it.
+    """`choice` as a person sets it; "auto" follows 16-bit inference on a GPU, and else takes bf16 where the
+    device is fast at it.
 
     inference: what the model's host computes in when it makes pictures, whatever the weights are kept in.
     Raises `SettingError` for fp16 on a CPU.
     """
     if choice == "fp16" and device.type == "cpu":
-        raise SettingError("precision: expected auto, bf16 or fp32 on a CPU, got fp16, which CPUs only emulate: a step takes minutes.")
+        raise SettingError(
+            "precision: expected auto, bf16 or fp32 on a CPU, got fp16, which CPUs only emulate: a step takes"
+            " minutes."
+        )
     if choice != "auto":
         return Precision(DTYPES[choice], device)
     if device.type == "cuda" and inference in (torch.float16, torch.bfloat16):
@@ -72,7 +78,9 @@ def _is_fast_at_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         # torch has no public question for it
         return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return device.type == "xpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "xpu" or (
+        device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
 
 
 def gradient_norm(gradients: list[Tensor], device: torch.device) -> Tensor:
@@ -83,5 +91,8 @@ def gradient_norm(gradients: list[Tensor], device: torch.device) -> Tensor:
     by_device: dict[torch.device, list[Tensor]] = {}
     for gradient in gradients:
         by_device.setdefault(gradient.device, []).append(gradient)
-    norms = [torch.linalg.vector_norm(torch.stack(torch._foreach_norm(same))).to(device) for same in by_device.values()]
+    norms = [
+        torch.linalg.vector_norm(torch.stack(torch._foreach_norm(same))).to(device)
+        for same in by_device.values()
+    ]
     return torch.linalg.vector_norm(torch.stack(norms))

@@ -1,11 +1,13 @@
-"""Makes example_workflows/dadapt_lora.json and .jpg from the API form, in the real front end, and dadapt_lora_sd15.json and .jpg from them.
+"""Makes example_workflows/dadapt_lora.json and .jpg from the API form, in the real front end, and
+dadapt_lora_sd15.json and .jpg from them.
 
 pytest does not collect this file by itself; it uses the tests' server and browser:
 
     python run.py test tests/browser/make_ui_workflow.py
 
-Run it again whenever dadapt_lora_api.json changes. It loads the API form, puts the nodes where a person finds them, lets the page save the
-graph, then runs it from start to end (some minutes) for the pictures in the thumbnail. DADAPT_LORA_THUMBNAIL_STEPS=3 shortens that.
+Run it again whenever dadapt_lora_api.json changes. It loads the API form, puts the nodes where a person finds
+them, lets the page save the graph, then runs it from start to end (some minutes) for the pictures in the
+thumbnail. DADAPT_LORA_THUMBNAIL_STEPS=3 shortens that.
 """
 
 import io
@@ -32,7 +34,8 @@ GRAPH_ID = "5f0a3c1e-6f0b-5d0e-9a3b-0dada97107a0"  # else the page makes up a ne
 VERSION = "0.1.0"
 HOST_VERSION = "0.3.75"
 
-# Where each node lies: x, y, width, height of its body, whose title is 30 pixels above. Nodes of one type in the API form's order.
+# Where each node lies: x, y, width, height of its body, whose title is 30 pixels above. Nodes of one type in
+# the API form's order.
 LAYOUT = {
     "CheckpointLoaderSimple": [(30, 70, 340, 98)],
     "DAdaptLoadDataset": [(30, 240, 340, 650)],
@@ -42,14 +45,24 @@ LAYOUT = {
     "DAdaptSaveLoRA": [(830, 770, 350, 170)],
     "DAdaptTrainingCurves": [(1270, 970, 290, 82)],
     "PreviewImage": [(1590, 970, 620, 450)],
-    "CLIPTextEncode": [(1270, 70, 290, 100), (1270, 230, 290, 80), (1270, 540, 290, 100), (1270, 700, 290, 80)],
+    "CLIPTextEncode": [
+        (1270, 70, 290, 100),
+        (1270, 230, 290, 80),
+        (1270, 540, 290, 100),
+        (1270, 700, 290, 80),
+    ],
     "EmptyLatentImage": [(1270, 370, 290, 106)],
     "KSampler": [(1590, 70, 290, 262), (1590, 540, 290, 262)],
     "VAEDecode": [(1590, 390, 290, 46), (1590, 860, 290, 46)],
     "SaveImage": [(1910, 70, 300, 320), (1910, 540, 300, 320)],
 }
 TITLES = {
-    "CLIPTextEncode": ["prompt, without the LoRA", "negative prompt", "prompt, with the LoRA", "negative prompt"],
+    "CLIPTextEncode": [
+        "prompt, without the LoRA",
+        "negative prompt",
+        "prompt, with the LoRA",
+        "negative prompt",
+    ],
     "KSampler": ["KSampler, without the LoRA", "KSampler, with the LoRA"],
     "SaveImage": ["without the LoRA", "with the LoRA"],
 }
@@ -62,22 +75,30 @@ NOTES = [
     (
         "How to use it",
         (400, 930, 340, 260),
-        "Put a folder of 20 to 50 pictures below ComfyUI's input folder, with a caption in a text file beside each: cat.png, cat.txt. "
-        "Press R, choose it at Load Dataset, and choose your model at Load Checkpoint.\n\n"
-        "Press Run. The node Train shows how it goes; cancel keeps what was trained until then.\n\n"
-        "{values}",
+        (
+            "Put a folder of 20 to 50 pictures below ComfyUI's input folder, with a caption in a text file"
+            " beside each: cat.png, cat.txt. Press R, choose it at Load Dataset, and choose your model at"
+            " Load Checkpoint.\n\nPress Run. The node Train shows how it goes; cancel keeps what was trained"
+            " until then.\n\n{values}"
+        ),
     ),
     (
         "What comes out",
         (830, 1000, 350, 120),
-        "The file is in output/loras, and Load LoRA lists it at once. Queueing again trains again only if something changed, or another "
-        "workflow ran in between.",
+        (
+            "The file is in output/loras, and Load LoRA lists it at once. Queueing again trains again only if"
+            " something changed, or another workflow ran in between."
+        ),
     ),
 ]
 OF_THE_DEMO = (
-    "This is the demo's run: its small model, 128 pixels, 200 steps, its held-out pictures. For SD 1.5 open the template dadapt_lora_sd15."
+    "This is the demo's run: its small model, 128 pixels, 200 steps, its held-out pictures. For SD 1.5 open"
+    " the template dadapt_lora_sd15."
 )
-OF_SD15 = "512 pixels and 1000 steps are for SD 1.5; a tenth of the pictures is held out, to see when it overtrains."
+OF_SD15 = (
+    "512 pixels and 1000 steps are for SD 1.5; a tenth of the pictures is held out, to see when it"
+    " overtrains."
+)
 SD15_WIDGETS = {  # by the place of the widget, what differs from the demo's
     "CheckpointLoaderSimple": {0: "v1-5-pruned-emaonly-fp16.safetensors"},
     "DAdaptLoadDataset": {0: "my_pictures", 2: 512, 3: 0.1, 4: "none"},
@@ -90,7 +111,9 @@ SD15_PROMPT = "what a caption of yours says"
 
 
 def arrange(workflow: dict) -> dict:
-    """The saved graph with every node in its place, titled groups, notes, and the names of the packs that the nodes come from."""
+    """The saved graph with every node in its place, titled groups, notes, and the names of the packs that the
+    nodes come from.
+    """
     places = {kind: iter(boxes) for kind, boxes in LAYOUT.items()}
     titles = {kind: iter(names) for kind, names in TITLES.items()}
     for node in sorted(workflow["nodes"], key=lambda node: node["id"]):
@@ -102,8 +125,12 @@ def arrange(workflow: dict) -> dict:
         if node["type"] == "KSampler":
             node["widgets_values"][1] = "fixed"  # both pictures keep their seed
         ours = node["type"].startswith("DAdapt")
-        node["properties"] |= {"cnr_id": PACK_NAME, "ver": VERSION} if ours else {"cnr_id": "comfy-core", "ver": HOST_VERSION}
-    assert not [kind for kind, rest in places.items() if list(rest)], "a node of the layout is not in the API form"
+        node["properties"] |= (
+            {"cnr_id": PACK_NAME, "ver": VERSION} if ours else {"cnr_id": "comfy-core", "ver": HOST_VERSION}
+        )
+    assert not [kind for kind, rest in places.items() if list(rest)], (
+        "a node of the layout is not in the API form"
+    )
     workflow["id"] = GRAPH_ID
     workflow["groups"] = [
         {"id": number, "title": title, "bounding": list(box), "color": colour, "font_size": 24, "flags": {}}
@@ -111,7 +138,9 @@ def arrange(workflow: dict) -> dict:
     ]
     for title, (x, y, width, height), text in NOTES:
         workflow["last_node_id"] += 1
-        workflow["nodes"].append(note(workflow["last_node_id"], title, [x, y], [width, height], text.format(values=OF_THE_DEMO)))
+        workflow["nodes"].append(
+            note(workflow["last_node_id"], title, [x, y], [width, height], text.format(values=OF_THE_DEMO))
+        )
     return workflow
 
 
@@ -162,7 +191,11 @@ def look_at_groups(opened: FrontEnd) -> dict[str, int]:
     """Draws the graph at its own scale; gives the part of the page that the groups and their margin fill."""
     left, top, right, bottom = _around([box for _, box, _ in GROUPS])
     offset = [MARGIN - left, MARGIN - top]
-    opened.page.evaluate("offset => { app.canvas.ds.scale = 1; app.canvas.ds.offset = offset; app.canvas.setDirty(true, true); }", offset)
+    opened.page.evaluate(
+        "offset => { app.canvas.ds.scale = 1; app.canvas.ds.offset = offset; app.canvas.setDirty(true,"
+        " true); }",
+        offset,
+    )
     opened.settle()
     return {"x": 0, "y": 0, "width": right - left + 2 * MARGIN, "height": bottom - top + 2 * MARGIN}
 

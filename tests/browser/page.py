@@ -1,4 +1,6 @@
-"""The real front end in a real browser: opening it, loading a workflow, and hearing everything it complains of."""
+"""The real front end in a real browser: opening it, loading a workflow, and hearing everything it complains
+of.
+"""
 
 import json
 from collections.abc import Iterator
@@ -21,16 +23,19 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-# What would lie over the graph: the templates that a first visit is shown, the small map, numbers about drawing.
+# What would lie over the graph: the templates that a first visit is shown, the small map, numbers about
+# drawing.
 QUIET = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
 READY = "() => window.app?.vueAppReady && window.app.graph && window.app.canvas"
 READY_MS = 60_000
 SET_WIDGET = """([kind, name, value]) => {
-    for (const node of app.graph.nodes.filter(n => n.type === kind)) node.widgets.find(w => w.name === name).value = value
+    for (const node of app.graph.nodes.filter(n => n.type === kind))
+        node.widgets.find(w => w.name === name).value = value
 }"""
 PICTURES_OR_ERROR = """() => !!app.lastExecutionError || Object.keys(app.lastNodeErrors ?? {}).length > 0
     || app.graph.nodes.filter(n => n.type === 'SaveImage').every(n => n.imgs?.length)"""
-# The page asks the registry about every node of a workflow; it may not reach it from here, and names the node in its complaint.
+# The page asks the registry about every node of a workflow; it may not reach it from here, and names the node
+# in its complaint.
 REGISTRY = "api.comfy.org"
 
 
@@ -46,7 +51,11 @@ class FrontEnd:
     def errors_of_this_pack(self) -> list[str]:
         """Console errors that come from the pack's scripts or name it or its nodes."""
         ours = ("dadapt", PACK_NAME)
-        return [text for text in self.console_errors if any(name in text.lower() for name in ours) and REGISTRY not in text]
+        return [
+            text
+            for text in self.console_errors
+            if any(name in text.lower() for name in ours) and REGISTRY not in text
+        ]
 
     def load(self, workflow: dict[str, Any]) -> None:
         """Opens a saved UI workflow, as dropping its file on the page does."""
@@ -60,7 +69,9 @@ class FrontEnd:
 
     def settle(self) -> None:
         """Two frames: the page lays out nodes and their text fields as it draws them."""
-        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.page.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
         self.page.wait_for_timeout(300)
 
     def graph(self) -> dict[str, Any]:
@@ -69,7 +80,9 @@ class FrontEnd:
 
     def api_form(self) -> dict[str, dict[str, Any]]:
         """The graph as the page would queue it."""
-        return json.loads(self.page.evaluate("async () => JSON.stringify((await window.app.graphToPrompt()).output)"))
+        return json.loads(
+            self.page.evaluate("async () => JSON.stringify((await window.app.graphToPrompt()).output)")
+        )
 
     def set_widget(self, kind: str, name: str, value: Any) -> None:
         """Sets a widget on every node of a type."""
@@ -81,7 +94,11 @@ class FrontEnd:
     def wait_for_pictures(self, seconds: float) -> None:
         """Until every Save Image node shows one. Raises what the page says of a node that failed."""
         self.page.wait_for_function(PICTURES_OR_ERROR, timeout=1000 * seconds)
-        failed = [error for error in self.page.evaluate("() => [app.lastExecutionError, app.lastNodeErrors]") if error]
+        failed = [
+            error
+            for error in self.page.evaluate("() => [app.lastExecutionError, app.lastNodeErrors]")
+            if error
+        ]
         if failed:
             raise AssertionError(json.dumps(failed)[:3000])
         self.settle()

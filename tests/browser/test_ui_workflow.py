@@ -1,4 +1,6 @@
-"""The saved UI workflow in the real front end: it opens without a red node, means what the API form means, and runs from the Run button."""
+"""The saved UI workflow in the real front end: it opens without a red node, means what the API form means,
+and runs from the Run button.
+"""
 
 import json
 import os
@@ -29,7 +31,10 @@ def front(client):
 
 @pytest.fixture
 def opened(front, workflow):
-    """The page with the saved workflow in it. Whatever a test does there, nothing may fail behind its back."""
+    """The page with the saved workflow in it.
+
+    Whatever a test does there, nothing may fail behind its back.
+    """
     front.page.keyboard.press("Escape")  # a dialog that the test before has left open
     front.load(workflow)
     yield front
@@ -44,7 +49,10 @@ def screenshots(tmp_path_factory):
     return Path(named) if named else tmp_path_factory.mktemp("screenshots")
 
 
-UNKNOWN_NODES = "() => app.graph.nodes.filter(n => n.has_errors || !(n.type in LiteGraph.registered_node_types)).map(n => n.type)"
+UNKNOWN_NODES = (
+    "() => app.graph.nodes.filter(n => n.has_errors || !(n.type in LiteGraph.registered_node_types)).map(n =>"
+    " n.type)"
+)
 
 
 def complaints(opened) -> list[str]:
@@ -79,11 +87,17 @@ def canonical(workflow: graph.Workflow) -> dict[str, dict]:
     def named(value):
         return [names[value[0]], value[1]] if isinstance(value, list) else value
 
-    return {names[node_id]: {key: named(value) for key, value in node["inputs"].items()} for node_id, node in workflow.items()}
+    return {
+        names[node_id]: {key: named(value) for key, value in node["inputs"].items()}
+        for node_id, node in workflow.items()
+    }
 
 
 def test_page_exports_the_api_form_that_is_shipped(opened):
-    """Same nodes, links and values. If this fails the API form has changed: `run.py test tests/browser/make_ui_workflow.py` follows it."""
+    """Same nodes, links and values.
+
+    If this fails the API form has changed: `run.py test tests/browser/make_ui_workflow.py` follows it.
+    """
     assert canonical(opened.api_form()) == canonical(graph.example())
 
 
@@ -94,7 +108,17 @@ def widgets(opened, kind: str) -> list[str]:
 
 def test_seed_of_train_is_not_randomised_after_each_queue(opened):
     """The KSampler beside it has such a widget: the page does add one where it is not told otherwise."""
-    training = ["duration", "duration_unit", "batch_size", "seed", "precision", "measure_every", "hand_on", "save_every", "checkpointing"]
+    training = [
+        "duration",
+        "duration_unit",
+        "batch_size",
+        "seed",
+        "precision",
+        "measure_every",
+        "hand_on",
+        "save_every",
+        "checkpointing",
+    ]
     assert widgets(opened, "DAdaptTrain") == training
     assert "control_after_generate" in widgets(opened, "KSampler")
 
@@ -103,7 +127,9 @@ CONNECT = """([output, kind, input]) => {
     const train = app.graph.nodes.find(n => n.type === 'DAdaptTrain')
     const other = LiteGraph.createNode(kind)
     app.graph.add(other)
-    const link = train.connect(train.outputs.findIndex(o => o.name === output), other, other.inputs.findIndex(i => i.name === input))
+    const from = train.outputs.findIndex(o => o.name === output)
+    const to = other.inputs.findIndex(i => i.name === input)
+    const link = train.connect(from, other, to)
     const connected = !!link && other.inputs.find(i => i.name === input).link != null
     app.graph.remove(other)
     return connected
@@ -125,11 +151,15 @@ def test_outputs_of_train_can_be_wired_to_the_hosts_own_nodes(opened, output, ki
 
 
 def test_nodes_are_in_the_menu(opened):
-    categories = opened.page.evaluate("() => Object.values(LiteGraph.registered_node_types).map(t => t.category)")
+    categories = opened.page.evaluate(
+        "() => Object.values(LiteGraph.registered_node_types).map(t => t.category)"
+    )
     assert categories.count("training/DAdapt LoRA") == 6
 
 
-TEXT_ON_TRAIN = "() => app.graph.nodes.find(n => n.type === 'DAdaptTrain').widgets.map(w => String(w.value)).join('\\n')"
+TEXT_ON_TRAIN = (
+    "() => app.graph.nodes.find(n => n.type === 'DAdaptTrain').widgets.map(w => String(w.value)).join('\\n')"
+)
 CONTACT_SHEET = "() => app.graph.nodes.find(n => n.type === 'DAdaptLoadDataset').imgs?.length"
 
 

@@ -21,7 +21,9 @@ DTYPES = ("fp32", "bf16", "fp16")
 
 @pytest.fixture(scope="module")
 def found_by(tmp_path_factory) -> Callable[[str], dict]:
-    """The JSON object that a script of this folder prints, in ComfyUI's own Python: nothing of ComfyUI is importable here."""
+    """The JSON object that a script of this folder prints, in ComfyUI's own Python: nothing of ComfyUI is
+    importable here.
+    """
 
     def found(script: str) -> dict:
         host, base = Host.from_environment(), prepare_base(tmp_path_factory.mktemp(Path(script).stem))
@@ -72,7 +74,14 @@ def trained(server, client) -> Trained:
     base = graph.add_picture(workflow, [loader, 0], [loader, 1])
     changed = graph.add_picture(workflow, [train, 0], [train, 1])
     saves = {
-        dtype: graph.add(workflow, "DAdaptSaveLoRA", lora=[train, 2], filename=f"trained_{dtype}", dtype=dtype, existing_file="overwrite")
+        dtype: graph.add(
+            workflow,
+            "DAdaptSaveLoRA",
+            lora=[train, 2],
+            filename=f"trained_{dtype}",
+            dtype=dtype,
+            existing_file="overwrite",
+        )
         for dtype in DTYPES
     }
     execution = client.run(workflow).check()

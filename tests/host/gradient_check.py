@@ -1,11 +1,13 @@
-"""Compares the gradients that training gets through the host's modules with what the host itself computes. Run by test_gradients.py.
+"""Compares the gradients that training gets through the host's modules with what the host itself computes.
+Run by test_gradients.py.
 
 usage: python gradient_check.py COMFYUI BASE        (in ComfyUI's Python; prints one JSON object)
 
-For a direction v in the LoRA's parameters, <gradient, v> from autograd through the hooks is set against the central difference of the
-loss of the *patched* model, (L(theta + h v) - L(theta - h v)) / 2h: there the LoRA is merged into the weights by ComfyUI's own code, no
-hook is involved, and captions are encoded by ComfyUI's own `encode_from_tokens`. Every layer that a LoRA can adapt is adapted. ComfyUI
-is started as a user on a CPU starts it, with the attention that it chooses by itself.
+For a direction v in the LoRA's parameters, <gradient, v> from autograd through the hooks is set against the
+central difference of the loss of the *patched* model, (L(theta + h v) - L(theta - h v)) / 2h: there the LoRA
+is merged into the weights by ComfyUI's own code, no hook is involved, and captions are encoded by ComfyUI's
+own `encode_from_tokens`. Every layer that a LoRA can adapt is adapted. ComfyUI is started as a user on a CPU
+starts it, with the attention that it chooses by itself.
 """
 
 import json
@@ -50,7 +52,9 @@ PARTS = ("unet", "text_encoder")
 def load():
     with torch.inference_mode():  # as the host's executor runs its loader nodes
         path = folder_paths.get_full_path_or_raise("checkpoints", "emoji-sd15.safetensors")
-        return comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=True, model_options={"dtype": torch.float32})[:2]
+        return comfy.sd.load_checkpoint_guess_config(
+            path, output_vae=False, output_clip=True, model_options={"dtype": torch.float32}
+        )[:2]
 
 
 def inputs():
@@ -109,10 +113,15 @@ def apart(ours, reference):
 
 def rounding(model, clip, adapters):
     """How far each part's gradients in bf16 are from those in fp32, over their size."""
-    exact, rounded = (all_gradients(model, clip, adapters, precision=dtype) for dtype in (torch.float32, torch.bfloat16))
+    exact, rounded = (
+        all_gradients(model, clip, adapters, precision=dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
     sizes = [p.numel() for p in parameters(adapters)]
     parts = [one.part for one in adapters for _ in range(2)]
-    of = {part: torch.cat([torch.full((n,), mine == part) for n, mine in zip(sizes, parts, strict=True)]) for part in PARTS}
+    of = {
+        part: torch.cat([torch.full((n,), mine == part) for n, mine in zip(sizes, parts, strict=True)])
+        for part in PARTS
+    }
     return {part: apart(rounded[mask], exact[mask]) for part, mask in of.items()}
 
 
@@ -138,7 +147,9 @@ def counted_attention():
 
 @contextmanager
 def as_products():
-    """All convolutions are computed as those of a large weight at few places, of which the demo's model has none. Gives them."""
+    """All convolutions are computed as those of a large weight at few places, of which the demo's model has
+    none. Gives them.
+    """
     made, before = [], vars(convolution).copy()
 
     def counted(module, x):
@@ -156,7 +167,9 @@ def parameters(adapters):
 
 
 def patched_loss(model, clip, adapters):
-    """The same loss of the model that the host patches with the LoRA's tensors, by the host's inference code alone."""
+    """The same loss of the model that the host patches with the LoRA's tensors, by the host's inference code
+    alone.
+    """
     lora = LoraModel(lora_tensors(adapters), {}, {})
     with torch.inference_mode():
         patched, patched_clip = apply_lora(model, clip, lora)
@@ -173,7 +186,9 @@ def patched_loss(model, clip, adapters):
 
 
 def directional(model, clip, adapters, part: str, kind: str, h: float):
-    """<gradient, v> and the central difference along v: the normalised gradient itself, of one kind of matrix of one part."""
+    """<gradient, v> and the central difference along v: the normalised gradient itself, of one kind of matrix
+    of one part.
+    """
     parameters = [getattr(one, kind) for one in adapters if one.part == part]
     norm = torch.sqrt(sum(p.grad.double().square().sum() for p in parameters))
     directions = [p.grad / norm.float() for p in parameters]

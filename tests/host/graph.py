@@ -35,7 +35,9 @@ def settings(workflow: Workflow, class_type: str) -> dict:
 
 
 def training(folder: str, seed: int = 0, **run) -> Workflow:
-    """Checkpoint, Load Dataset, LoRA Config, DAdapt Optimizer and Train of the example, with two short steps on `folder`."""
+    """Checkpoint, Load Dataset, LoRA Config, DAdapt Optimizer and Train of the example, with two short steps
+    on `folder`.
+    """
     workflow = only_upstream(example(), "DAdaptTrain")
     settings(workflow, "DAdaptLoadDataset").update(folder=folder, heldout_folder="none")
     settings(workflow, "DAdaptTrain").update(SHORT | {"seed": seed} | run)
@@ -64,11 +66,18 @@ def loader(workflow: Workflow) -> str:
 
 
 def add_sampler(workflow: Workflow, model: list, clip: list, seed: int = 1, steps: int = 3) -> str:
-    """Adds a KSampler, set as in the example, and what it needs, for MODEL and CLIP given as links; returns its id."""
+    """Adds a KSampler, set as in the example, and what it needs, for MODEL and CLIP given as links; returns
+    its id.
+    """
     positive, negative = (add(workflow, "CLIPTextEncode", text=text, clip=clip) for text in ("red apple", ""))
     latent = add(workflow, "EmptyLatentImage", width=128, height=128, batch_size=1)
     inputs = deepcopy(example()[nodes_of(example(), "KSampler")[0]]["inputs"])
-    inputs |= {"model": model, "positive": [positive, 0], "negative": [negative, 0], "latent_image": [latent, 0]}
+    inputs |= {
+        "model": model,
+        "positive": [positive, 0],
+        "negative": [negative, 0],
+        "latent_image": [latent, 0],
+    }
     return add(workflow, "KSampler", **(inputs | {"seed": seed, "steps": steps}))
 
 
@@ -80,20 +89,36 @@ def add_picture(workflow: Workflow, model: list, clip: list, seed: int = 1) -> s
 
 
 def add_lora_picture(workflow: Workflow, lora_name: str, seed: int = 1) -> str:
-    """Adds a picture by the checkpoint with a LoRA file on it, through the host's own Load LoRA; returns the id of its Save Image node."""
+    """Adds a picture by the checkpoint with a LoRA file on it, through the host's own Load LoRA; returns the
+    id of its Save Image node.
+    """
     lora = add_load_lora(workflow, lora_name)
     return add_picture(workflow, [lora, 0], [lora, 1], seed)
 
 
-def add_load_lora(workflow: Workflow, lora_name: str, model: list | None = None, clip: list | None = None) -> str:
-    """Adds the host's own Load LoRA at strength 1, on the checkpoint's MODEL and CLIP where no others are given; returns its id."""
+def add_load_lora(
+    workflow: Workflow, lora_name: str, model: list | None = None, clip: list | None = None
+) -> str:
+    """Adds the host's own Load LoRA at strength 1, on the checkpoint's MODEL and CLIP where no others are
+    given; returns its id.
+    """
     model, clip = model or [loader(workflow), 0], clip or [loader(workflow), 1]
-    return add(workflow, "LoraLoader", model=model, clip=clip, lora_name=lora_name, strength_model=1.0, strength_clip=1.0)
+    return add(
+        workflow,
+        "LoraLoader",
+        model=model,
+        clip=clip,
+        lora_name=lora_name,
+        strength_model=1.0,
+        strength_clip=1.0,
+    )
 
 
 def add_training(workflow: Workflow, **changed) -> str:
     """Adds a Train node like the one that is there, with other settings or links; returns its id."""
-    return add(workflow, "DAdaptTrain", **(workflow[nodes_of(workflow, "DAdaptTrain")[0]]["inputs"] | changed))
+    return add(
+        workflow, "DAdaptTrain", **(workflow[nodes_of(workflow, "DAdaptTrain")[0]]["inputs"] | changed)
+    )
 
 
 def checkpoint() -> Workflow:

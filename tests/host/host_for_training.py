@@ -1,5 +1,5 @@
-"""What the host does for inference and training cannot take: whether it is otherwise while training, and as it was afterwards.
-Run by test_host_for_training.py.
+"""What the host does for inference and training cannot take: whether it is otherwise while training, and as
+it was afterwards. Run by test_host_for_training.py.
 
 usage: python host_for_training.py COMFYUI BASE        (in ComfyUI's Python; prints one JSON object)
 """
@@ -54,15 +54,23 @@ def of_a_run(model, clip):
 
 
 def activations(model):
-    """What the host makes of its activations in a run of each precision, with a model that it computes in fp16."""
+    """What the host makes of its activations in a run of each precision, with a model that it computes in
+    fp16.
+    """
     model = model.clone()
     model.set_model_compute_dtype(torch.float16)
-    dtypes = {dtype: compute_dtype(computing_in(model, dtype)) for dtype in (torch.float16, torch.bfloat16, torch.float32)}
+    dtypes = {
+        dtype: compute_dtype(computing_in(model, dtype))
+        for dtype in (torch.float16, torch.bfloat16, torch.float32)
+    }
     return {str(run): str(host) for run, host in dtypes.items()} | {"afterwards": str(compute_dtype(model))}
 
 
 class Streamed:
-    """Stands for a MODEL or CLIP of ComfyUI 0.33, which only NVIDIA's GPUs make it stream in. Its CLIP's clone keeps the old module."""
+    """Stands for a MODEL or CLIP of ComfyUI 0.33, which only NVIDIA's GPUs make it stream in.
+
+    Its CLIP's clone keeps the old module.
+    """
 
     def __init__(self, model="streamed", from_file=True):
         self.model, self.cached_patcher_init = model, ("a loader", "its arguments") if from_file else None
@@ -72,7 +80,9 @@ class Streamed:
         return self.model == "streamed"
 
     def clone(self, disable_dynamic):
-        return SimpleNamespace(patcher=SimpleNamespace(model="loaded"), cond_stage_model=self.cond_stage_model, model="loaded")
+        return SimpleNamespace(
+            patcher=SimpleNamespace(model="loaded"), cond_stage_model=self.cond_stage_model, model="loaded"
+        )
 
 
 def streamed():
@@ -82,7 +92,12 @@ def streamed():
         error = ""
     except ModelError as refused:
         error = str(refused)
-    return {"model": model.model, "clip's patcher": clip.patcher.model, "clip's module": clip.cond_stage_model, "error": error}
+    return {
+        "model": model.model,
+        "clip's patcher": clip.patcher.model,
+        "clip's module": clip.cond_stage_model,
+        "error": error,
+    }
 
 
 class Packed(torch.Tensor):
@@ -101,7 +116,12 @@ def quantized(model):
 
 def main():
     model, clip = load()
-    result = {"settings": of_a_run(model, clip), "activations": activations(model), "streamed": streamed(), "quantized": quantized(model)}
+    result = {
+        "settings": of_a_run(model, clip),
+        "activations": activations(model),
+        "streamed": streamed(),
+        "quantized": quantized(model),
+    }
     sys.stdout.write(json.dumps(result) + "\n")
 
 

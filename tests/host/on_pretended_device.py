@@ -1,8 +1,10 @@
-"""Trains through the host's own code on a device that is not the CPU, and on the CPU. Run by test_other_device.py.
+"""Trains through the host's own code on a device that is not the CPU, and on the CPU. Run by
+test_other_device.py.
 
 usage: python on_pretended_device.py COMFYUI BASE        (in ComfyUI's Python; prints one JSON object)
 
-The device is pretended (pretended_device.py), and ComfyUI is told that it is what it would find on a machine with a GPU.
+The device is pretended (pretended_device.py), and ComfyUI is told that it is what it would find on a machine
+with a GPU.
 """
 
 import json
@@ -35,18 +37,25 @@ from graph import EAGER  # noqa: E402  beside this file
 
 STEPS = 4
 PICTURES = 3
-# MB that are free on the device: for everything, for part of the UNet, for the UNet and part of the text encoder
+# MB that are free on the device: for everything, for part of the UNet, for the UNet and part of the text
+# encoder
 MUCH, LITTLE, LESS_THAN_ALL = 8000, 1250, 1300
 
 
 def as_on_a_gpu(fp16: bool, megabytes: int) -> None:
-    """What ComfyUI finds out about a GPU, said to it: a device of its own, its free memory, and that it is fast in fp16."""
+    """What ComfyUI finds out about a GPU, said to it: a device of its own, its free memory, and that it is
+    fast in fp16.
+    """
     free = megabytes * 2**20
     management.cpu_state = management.CPUState.GPU
     management.vram_state = management.set_vram_to = management.VRAMState.NORMAL_VRAM
     management.get_torch_device = lambda: pretended_device.DEVICE
-    management.get_free_memory = lambda device=None, torch_free_too=False: (free, free) if torch_free_too else free
-    management.get_total_memory = lambda device=None, torch_total_too=False: (free, free) if torch_total_too else free
+    management.get_free_memory = lambda device=None, torch_free_too=False: (
+        (free, free) if torch_free_too else free
+    )
+    management.get_total_memory = lambda device=None, torch_total_too=False: (
+        (free, free) if torch_total_too else free
+    )
     management.should_use_fp16 = lambda *_, **__: fp16
     management.should_use_bf16 = management.supports_fp8_compute = lambda *_, **__: False
 
@@ -81,9 +90,23 @@ def trained(precision="fp32", text_encoder=True, checkpointing="off", recipe=EAG
         before, place = weight.to("cpu", copy=True), model.model.diffusion_model.out[2].weight.device.type
         pictures = read_dataset(ROOT / "demo" / "dataset" / "heldout", DatasetConfig(resolution=64))
         pictures = type(pictures)(**vars(pictures) | {"pictures": pictures.pictures[:PICTURES]})
-        config = RunConfig(**{"duration": STEPS, "precision": precision, "checkpointing": checkpointing} | run)
-        progress = Watching({"unet": model.model.diffusion_model, "text encoder": clip.cond_stage_model, "vae": vae.first_stage_model})
-        job = Job(pictures, LoraConfig(dim=4, train_text_encoder=text_encoder), OptimizerConfig(**recipe), config, "emoji")
+        config = RunConfig(
+            **{"duration": STEPS, "precision": precision, "checkpointing": checkpointing} | run
+        )
+        progress = Watching(
+            {
+                "unet": model.model.diffusion_model,
+                "text encoder": clip.cond_stage_model,
+                "vae": vae.first_stage_model,
+            }
+        )
+        job = Job(
+            pictures,
+            LoraConfig(dim=4, train_text_encoder=text_encoder),
+            OptimizerConfig(**recipe),
+            config,
+            "emoji",
+        )
         lora, report = train_lora(model, clip, vae, job, progress)
         management.unload_all_models()
         after = model.model.diffusion_model.out[2].weight
@@ -100,7 +123,10 @@ def trained(precision="fp32", text_encoder=True, checkpointing="off", recipe=EAG
 
 def difference(lora, reference) -> float:
     """The largest of any tensor, over that tensor's largest value."""
-    return max(((lora[name] - reference[name]).abs().max() / reference[name].abs().max().clamp(min=1e-12)).item() for name in reference)
+    return max(
+        ((lora[name] - reference[name]).abs().max() / reference[name].abs().max().clamp(min=1e-12)).item()
+        for name in reference
+    )
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
-"""A device other than the CPU, for machines that have none: its tensors lie in host memory and are computed there, but apart.
+"""A device other than the CPU, for machines that have none: its tensors lie in host memory and are computed
+there, but apart.
 
-It stands for a GPU. As with one, a tensor of the device and one of the CPU do not mix, autocast has a list of operations for it, backward
-runs in a thread of its own, and whoever reads a number waits: `waits` counts that. Not as with one: speed, memory, what CUDA's kernels
-give, and whatever asks whether a device is called "cuda". torch's way to make a device in Python is private, and may change.
+It stands for a GPU. As with one, a tensor of the device and one of the CPU do not mix, autocast has a list of
+operations for it, backward runs in a thread of its own, and whoever reads a number waits: `waits` counts
+that. Not as with one: speed, memory, what CUDA's kernels give, and whatever asks whether a device is called
+"cuda". torch's way to make a device in Python is private, and may change.
 """
 
 import torch
@@ -14,7 +16,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 NAME = "pretended"
 MOVES = {"_to_copy", "copy_", "_foreach_copy_"}  # from one device to the other
 TAKE_INDICES_OF_THE_CPU = {"index", "index_put_", "_index_put_impl_"}
-IN_HALF = ("linear", "conv2d", "matmul", "bmm", "addmm", "baddbmm", "scaled_dot_product_attention")  # by autocast, as on CUDA
+IN_HALF = (
+    "linear",
+    "conv2d",
+    "matmul",
+    "bmm",
+    "addmm",
+    "baddbmm",
+    "scaled_dot_product_attention",
+)  # by autocast, as on CUDA
 IN_FULL = ("layer_norm", "group_norm", "softmax.int", "mse_loss")
 
 
@@ -32,7 +42,9 @@ class PretendedDevice(TorchDispatchMode):
     """Inside the block, tensors can be made on DEVICE and brought there."""
 
     def __enter__(self) -> "PretendedDevice":
-        torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=DEVICE) makes it on the CPU and brings it there
+        torch._C._set_only_lift_cpu_tensors(
+            True
+        )  # torch.tensor(..., device=DEVICE) makes it on the CPU and brings it there
         return super().__enter__()
 
     def __torch_dispatch__(self, operation, types, arguments=(), named=None):
@@ -116,7 +128,9 @@ def _here(leaf):
 
 def _refuse_mixed(operation, name, arguments, tensors) -> None:
     if name.startswith("_foreach_"):  # each of the first list with its own of the others
-        groups = list(zip(*(argument for argument in arguments if isinstance(argument, list | tuple)), strict=True))
+        groups = list(
+            zip(*(argument for argument in arguments if isinstance(argument, list | tuple)), strict=True)
+        )
     else:
         groups = [tensors[:1] if name in TAKE_INDICES_OF_THE_CPU else tensors]
     for group in groups:
@@ -131,7 +145,7 @@ def _count_wait() -> None:
     waits += 1
 
 
-# autocast ------------------------------------------------------------------------------------------------------------------------------
+# autocast ---------------------------------------------------------------------------------------------------
 
 _every_operation = torch.library.Library("_", "IMPL")
 _every_operation.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")

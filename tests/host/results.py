@@ -71,4 +71,8 @@ def steps(folder: Path) -> list[dict]:
 
 def layers(tensors: dict[str, torch.Tensor], prefix: str = "") -> set[str]:
     """The names of the adapted layers."""
-    return {name.removesuffix(".lora_up.weight") for name in tensors if name.endswith(".lora_up.weight") and name.startswith(prefix)}
+    return {
+        name.removesuffix(".lora_up.weight")
+        for name in tensors
+        if name.endswith(".lora_up.weight") and name.startswith(prefix)
+    }

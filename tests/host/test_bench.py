@@ -1,4 +1,7 @@
-"""`run.py bench` on the demo's model: real processes of both trainers, few steps. What the figures are is nobody's claim here."""
+"""`run.py bench` on the demo's model: real processes of both trainers, few steps.
+
+What the figures are is nobody's claim here.
+"""
 
 import json
 import os
@@ -15,8 +18,17 @@ QUICK = ("--device", "cpu", "--models", "demo", "--batches", "1")
 
 def run_bench(*arguments):
     host = Host.from_environment()
-    command = [str(host.python), str(RUN_MODULE), str(CHECKOUT), "--", "benchmarks.run_bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | host.to_environment())
+    command = [
+        str(host.python),
+        str(RUN_MODULE),
+        str(CHECKOUT),
+        "--",
+        "benchmarks.run_bench",
+        *map(str, arguments),
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | host.to_environment()
+    )
 
 
 def bench(*arguments):
@@ -38,7 +50,9 @@ def test_train_gives_every_ratio_that_was_asked_for(trained):
     ratios = json.loads(trained[1].read_text(encoding="utf-8"))["ratios"]
     for name in STEP_RATIOS:
         assert ratios[name] == ratios[f"{name}/demo/b1"] > 0
-    assert ratios["outside_network_share"] == max(ratios[f"outside_network_share/demo/b{batch}"] for batch in (1, 2))
+    assert ratios["outside_network_share"] == max(
+        ratios[f"outside_network_share/demo/b{batch}"] for batch in (1, 2)
+    )
     assert 0 < ratios["outside_network_share"] < 1
 
 

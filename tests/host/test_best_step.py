@@ -1,4 +1,6 @@
-"""The held-out curve of a run: the best step is kept and handed on, steps on the way can be saved, and a burn is caught."""
+"""The held-out curve of a run: the best step is kept and handed on, steps on the way can be saved, and a burn
+is caught.
+"""
 
 import numpy as np
 import pytest
@@ -35,11 +37,15 @@ def test_train_hands_on_what_was_chosen_and_keeps_the_other(server, client, hand
     assert report["handed_on_step"] == chosen
     other_name, other = ("last", STEPS) if hand_on == "best" else ("best", report["best_step"])
     files = {"lora": chosen, other_name: other}
-    assert {file.stem: int(results.metadata(file)["ss_steps"]) for file in folder.glob("*.safetensors")} == files
+    assert {
+        file.stem: int(results.metadata(file)["ss_steps"]) for file in folder.glob("*.safetensors")
+    } == files
 
     shown = results.picture(client, execution, picture)
     again = graph.checkpoint()
-    node = graph.add_lora_picture(again, (folder / "lora.safetensors").relative_to(server.base / "output" / "loras").as_posix())
+    node = graph.add_lora_picture(
+        again, (folder / "lora.safetensors").relative_to(server.base / "output" / "loras").as_posix()
+    )
     assert np.array_equal(results.picture(client, client.run(again).check(), node), shown)
 
 
@@ -49,7 +55,9 @@ def test_a_best_step_that_is_the_last_is_kept_once(server, client):
     execution = client.run(workflow).check()
     train = graph.node_of(workflow, "DAdaptTrain")
     assert results.report(execution, train)["best_step"] == STEPS
-    assert [file.name for file in results.run_folder(server.base, execution, train).glob("*.safetensors")] == ["lora.safetensors"]
+    assert [
+        file.name for file in results.run_folder(server.base, execution, train).glob("*.safetensors")
+    ] == ["lora.safetensors"]
 
 
 def test_a_cancel_keeps_the_best_lora_so_far_and_what_was_measured(server, client):
@@ -57,7 +65,9 @@ def test_a_cancel_keeps_the_best_lora_so_far_and_what_was_measured(server, clien
     workflow = measured_run(duration=300, measure_every=3)
     others = results.run_folders(server.base)
     prompt_id = client.submit(workflow)
-    client.wait_for(prompt_id, lambda event: event.type == "dadapt_lora.step" and event.data["step"] == 4, timeout=300)
+    client.wait_for(
+        prompt_id, lambda event: event.type == "dadapt_lora.step" and event.data["step"] == 4, timeout=300
+    )
     client.interrupt()
     assert client.wait(prompt_id, timeout=300).status == "interrupted"
     (folder,) = results.run_folders(server.base) - others
@@ -76,7 +86,10 @@ def test_loras_on_the_way_are_kept_and_loadable(server, client, folder_name):
     kept = {file.stem: int(results.metadata(file)["ss_steps"]) for file in folder.glob("*.safetensors")}
     assert kept == {"lora": 5, "step_000002": 2, "step_000004": 4}
 
-    names = [(folder / f"{stem}.safetensors").relative_to(server.base / "output" / "loras").as_posix() for stem in kept]
+    names = [
+        (folder / f"{stem}.safetensors").relative_to(server.base / "output" / "loras").as_posix()
+        for stem in kept
+    ]
     offered = client.object_info("LoraLoader")["input"]["required"]["lora_name"]
     assert set(names) <= set(offered[0] or offered[1]["options"])
     shown = []

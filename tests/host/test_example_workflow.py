@@ -1,4 +1,6 @@
-"""The example workflow, sent to POST /prompt as it is shipped but for its length, runs to the end and leaves everything it promises."""
+"""The example workflow, sent to POST /prompt as it is shipped but for its length, runs to the end and leaves
+everything it promises.
+"""
 
 import re
 from pathlib import Path
@@ -48,7 +50,9 @@ def metadata(server, saved):
 
 
 def test_pictures_come_out_without_and_with_the_lora(client, workflow, execution):
-    without_lora, with_lora = (results.picture(client, execution, node) for node in graph.nodes_of(workflow, "SaveImage"))
+    without_lora, with_lora = (
+        results.picture(client, execution, node) for node in graph.nodes_of(workflow, "SaveImage")
+    )
     assert without_lora.shape == with_lora.shape == (128, 128, 3)
     assert without_lora.std() > 1
 
@@ -113,7 +117,9 @@ def test_metadata_says_how_the_lora_was_made(metadata, saved):
     assert metadata["ss_base_model_version"] == "sd_v1"
     assert metadata["ss_sd_model_name"] == "emoji-sd15.safetensors"
     assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
-    assert metadata["modelspec.title"] == Path(saved["file"]).stem  # fluent3d, or with a number where another test has saved one
+    assert (
+        metadata["modelspec.title"] == Path(saved["file"]).stem
+    )  # fluent3d, or with a number where another test has saved one
     assert int(metadata["ss_steps"]) == STEPS
 
 
@@ -130,7 +136,15 @@ def test_page_hears_of_every_step(execution, train):
     assert [event["step"] for event in events] == list(range(1, STEPS + 1))
     for event in events:
         assert event["node"] == train and event["steps"] == STEPS
-        assert {"epoch", "loss", "loss_average", "d", "dlr_unet", "dlr_text_encoder", "seconds_left"} < event.keys()
+        assert {
+            "epoch",
+            "loss",
+            "loss_average",
+            "d",
+            "dlr_unet",
+            "dlr_text_encoder",
+            "seconds_left",
+        } < event.keys()
     assert events[-1]["seconds_left"] == 0
 
 
@@ -144,7 +158,11 @@ def test_page_hears_of_what_goes_on_beside_the_steps(execution, train):
 def test_hosts_own_progress_bar_moves_on_the_train_node(execution, train):
     bar = [event.data for event in execution.events_of("progress") if event.data["node"] == train]
     assert (STEPS, STEPS) in {(data["value"], data["max"]) for data in bar}
-    states = [event.data["nodes"][train] for event in execution.events_of("progress_state") if train in event.data["nodes"]]
+    states = [
+        event.data["nodes"][train]
+        for event in execution.events_of("progress_state")
+        if train in event.data["nodes"]
+    ]
     assert any(state["state"] == "running" and state["max"] == STEPS for state in states)
     assert states[-1]["state"] == "finished"
 

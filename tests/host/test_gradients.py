@@ -1,4 +1,6 @@
-"""Training gets the gradients of the model that ComfyUI itself computes: hooks, restored tensors and cloned inputs change nothing."""
+"""Training gets the gradients of the model that ComfyUI itself computes: hooks, restored tensors and cloned
+inputs change nothing.
+"""
 
 import pytest
 
@@ -27,7 +29,8 @@ def test_every_adapted_layer_gets_a_gradient(check):
 
 @pytest.mark.parametrize(
     "way, tolerance",
-    # computed block by block, the gradients of a tensor that several blocks read are added up in another order: a rounding in bf16
+    # computed block by block, the gradients of a tensor that several blocks read are added up in another
+    # order: a rounding in bf16
     [("lean fp32", 1e-6), ("lean bf16", 1e-6), ("checkpointed fp32", 1e-6), ("checkpointed bf16", 2e-3)],
 )
 def test_keeping_less_for_backward_changes_no_gradient(check, way, tolerance):
@@ -43,7 +46,10 @@ def test_convolutions_as_products_change_no_gradient_but_for_rounding(check, pre
 
 
 def test_every_attention_is_that_of_training_and_plain_in_bf16(check):
-    """Two for each of the UNet's transformer blocks, one for each layer of the text encoder. None has more than 256 keys here."""
+    """Two for each of the UNet's transformer blocks, one for each layer of the text encoder.
+
+    None has more than 256 keys here.
+    """
     assert check["attention fp32"] == {"training_attention": ATTENTIONS}
     assert check["attention bf16"] == {"training_attention": ATTENTIONS, "plain_attention": ATTENTIONS}
 

@@ -16,7 +16,9 @@ def test_no_offload_streams_no_fp16_sums_and_embeddings_stay_where_they_are(chec
 
 
 def test_activations_are_fp32_where_autocast_does_not_make_them_the_runs_dtype(check):
-    """fp16 has not the range of bf16: gradients between the blocks would be lost. fp16 itself has its loss scale."""
+    """fp16 has not the range of bf16: gradients between the blocks would be lost. fp16 itself has its loss
+    scale.
+    """
     found = check["activations"]
     assert found["torch.float16"] == "torch.float16"
     assert found["torch.bfloat16"] == found["torch.float32"] == "torch.float32"

@@ -15,7 +15,13 @@ def workflow(trained):
 
 def test_load_lora_model_takes_lora_model(client, trained, workflow):
     """It gives the picture of Train's own MODEL."""
-    model = graph.add(workflow, "LoraModelLoader", model=[graph.loader(workflow), 0], lora=[trained.train, 2], strength_model=1.0)
+    model = graph.add(
+        workflow,
+        "LoraModelLoader",
+        model=[graph.loader(workflow), 0],
+        lora=[trained.train, 2],
+        strength_model=1.0,
+    )
     node = graph.add_picture(workflow, [model, 0], [trained.train, 1])
     assert np.array_equal(results.picture(client, client.run(workflow).check(), node), trained.with_lora)
 
@@ -34,9 +40,18 @@ def test_plot_loss_graph_takes_report(client, trained, workflow):
 
 def test_load_lora_takes_the_name_that_save_lora_gives(client, trained, workflow):
     """As a link: no need to choose the file by hand."""
-    save = graph.add(workflow, "DAdaptSaveLoRA", lora=[trained.train, 2], filename="linked", dtype="fp32", existing_file="overwrite")
+    save = graph.add(
+        workflow,
+        "DAdaptSaveLoRA",
+        lora=[trained.train, 2],
+        filename="linked",
+        dtype="fp32",
+        existing_file="overwrite",
+    )
     text = graph.add(workflow, "PreviewAny", source=[save, 0])
     execution = client.run(workflow).check()
-    assert execution.outputs[text]["text"] == ["linked.safetensors"] == [results.saved(execution, save)["name"]]
+    assert (
+        execution.outputs[text]["text"] == ["linked.safetensors"] == [results.saved(execution, save)["name"]]
+    )
     offered = client.object_info("LoraLoader")["input"]["required"]["lora_name"][0]
     assert "linked.safetensors" in offered

@@ -1,4 +1,6 @@
-"""A run that is cancelled or fails leaves what it has trained, the base model as it was, and a server that works."""
+"""A run that is cancelled or fails leaves what it has trained, the base model as it was, and a server that
+works.
+"""
 
 from pathlib import Path
 
@@ -30,7 +32,9 @@ def started(server, client, workflow) -> tuple[str, Path]:
     """The prompt's id and its run folder, after its second step."""
     others = results.run_folders(server.base)
     prompt_id = client.submit(workflow)
-    client.wait_for(prompt_id, lambda event: event.type == "dadapt_lora.step" and event.data["step"] >= 2, timeout=300)
+    client.wait_for(
+        prompt_id, lambda event: event.type == "dadapt_lora.step" and event.data["step"] >= 2, timeout=300
+    )
     (folder,) = results.run_folders(server.base) - others
     return prompt_id, folder
 
@@ -47,7 +51,9 @@ def assert_base_model_is_untouched(client, before) -> None:
 def assert_lora_is_loadable(server, client, folder) -> None:
     """The host's own Load LoRA lists the run's file, and the file changes what is sampled."""
     workflow = graph.checkpoint()
-    lora = graph.add_load_lora(workflow, folder.relative_to(server.base / "output" / "loras").joinpath("lora.safetensors").as_posix())
+    lora = graph.add_load_lora(
+        workflow, folder.relative_to(server.base / "output" / "loras").joinpath("lora.safetensors").as_posix()
+    )
     sampler = graph.add_sampler(workflow, [lora, 0], [lora, 1])
     save = graph.add(workflow, "SaveLatent", samples=[sampler, 0], filename_prefix="test")
     changed = results.latent(client, client.run(workflow).check(), save)
@@ -68,12 +74,20 @@ def test_cancel_in_the_middle(server, client, before, long_run):
     assert results.metadata(folder / "lora.safetensors")["ss_steps"] == str(len(records))
     assert len(results.layers(results.run_lora(folder))) == 120
     assert_lora_is_loadable(server, client, folder)
-    assert f"cancelled after step {len(records)} of {LONG}\nthe LoRA until then: loras/dadapt_runs/{folder.name}/" in server.log.read_text()
+    assert (
+        f"cancelled after step {len(records)} of {LONG}\nthe LoRA until then:"
+        f" loras/dadapt_runs/{folder.name}/" in server.log.read_text()
+    )
 
 
 def test_error_in_the_middle(server, client, trained, before, folder_name):
-    """Here the run fails because its numbers stay not finite: a LoRA before Train has weights that no product survives."""
-    broken = {name: tensor * 1e30 if "lora_up" in name else tensor for name, tensor in load_file(trained.files["fp32"]).items()}
+    """Here the run fails because its numbers stay not finite: a LoRA before Train has weights that no product
+    survives.
+    """
+    broken = {
+        name: tensor * 1e30 if "lora_up" in name else tensor
+        for name, tensor in load_file(trained.files["fp32"]).items()
+    }
     save_file(broken, server.base / "output" / "loras" / "broken.safetensors")
     others = results.run_folders(server.base)
     workflow = graph.training(folder_name, duration=LONG)
@@ -94,18 +108,25 @@ def test_error_in_the_middle(server, client, trained, before, folder_name):
 
 
 def test_a_disk_that_fails_costs_neither_the_run_nor_what_is_on_it(server, client, folder_name):
-    """Something that cannot be written over lies where the run's LoRA is to be; the best one, which would be that, stays where it is."""
+    """Something that cannot be written over lies where the run's LoRA is to be; the best one, which would be
+    that, stays where it is.
+    """
     workflow = graph.training(folder_name, duration=12, measure_every=2)
     graph.settings(workflow, "DAdaptLoadDataset").update(heldout_folder="dadapt_demo/heldout")
     graph.settings(workflow, "DAdaptOptimizer").update(graph.EAGER)
     train = graph.node_of(workflow, "DAdaptTrain")
-    save = graph.add(workflow, "DAdaptSaveLoRA", lora=[train, 2], filename="disk", dtype="fp32", existing_file="overwrite")
+    save = graph.add(
+        workflow, "DAdaptSaveLoRA", lora=[train, 2], filename="disk", dtype="fp32", existing_file="overwrite"
+    )
     prompt_id, folder = started(server, client, workflow)
     (folder / "lora.safetensors").mkdir()
     (folder / "lora.safetensors" / "in the way").touch()
     execution = client.wait(prompt_id, timeout=300).check()
     report = results.report(execution, train)
-    assert f"Warning: lora.safetensors could not be written to loras/dadapt_runs/{folder.name}: " in report["text"]
+    assert (
+        f"Warning: lora.safetensors could not be written to loras/dadapt_runs/{folder.name}: "
+        in report["text"]
+    )
     assert results.metadata(folder / "best.safetensors")["ss_steps"] == str(report["best_step"])
     assert (server.base / "output" / results.saved(execution, save)["file"]).is_file()
 
@@ -115,7 +136,10 @@ def test_cancel_before_the_first_step_leaves_no_run_folder(server, client, folde
         Image.new("RGB", (128, 128), (number, 0, 0)).save(folder / f"{number}.png")
     others = results.run_folders(server.base)
     prompt_id = client.submit(graph.training(folder_name, duration=LONG))
-    client.wait_for(prompt_id, lambda event: event.type == "dadapt_lora.phase" and "encoding pictures 2/" in event.data["text"])
+    client.wait_for(
+        prompt_id,
+        lambda event: event.type == "dadapt_lora.phase" and "encoding pictures 2/" in event.data["text"],
+    )
     client.interrupt()
     execution = client.wait(prompt_id, timeout=300)
     assert execution.status == "interrupted"

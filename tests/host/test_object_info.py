@@ -1,4 +1,6 @@
-"""What ComfyUI tells the page of the nodes: the recipe as defaults, a tooltip at every input, no surprise at the seed."""
+"""What ComfyUI tells the page of the nodes: the recipe as defaults, a tooltip at every input, no surprise at
+the seed.
+"""
 
 import pytest
 
@@ -13,7 +15,13 @@ DEFAULTS = {
         "heldout_folder": "none",
         "broken_pictures": "stop",
     },
-    "DAdaptLoRAConfig": {"dim": 16, "alpha": "same as dim", "train_unet": True, "train_text_encoder": True, "layers": "attention"},
+    "DAdaptLoRAConfig": {
+        "dim": 16,
+        "alpha": "same as dim",
+        "train_unet": True,
+        "train_text_encoder": True,
+        "layers": "attention",
+    },
     "DAdaptOptimizer": {
         "preset": "guide 2023",
         "learning_rate": 1.0,
@@ -64,7 +72,12 @@ OUTPUTS = {
     "DAdaptLoadDataset": {"DATASET": "DADAPT_DATASET", "contact_sheet": "IMAGE", "report": "STRING"},
     "DAdaptLoRAConfig": {"LORA_CONFIG": "DADAPT_LORA_CONFIG"},
     "DAdaptOptimizer": {"OPTIMIZER": "DADAPT_OPTIMIZER"},
-    "DAdaptTrain": {"MODEL": "MODEL", "CLIP": "CLIP", "LORA_MODEL": "LORA_MODEL", "REPORT": "DADAPT_REPORT,LOSS_MAP"},
+    "DAdaptTrain": {
+        "MODEL": "MODEL",
+        "CLIP": "CLIP",
+        "LORA_MODEL": "LORA_MODEL",
+        "REPORT": "DADAPT_REPORT,LOSS_MAP",
+    },
     "DAdaptSaveLoRA": {"lora_name": "STRING"},
     "DAdaptTrainingCurves": {"IMAGE": "IMAGE"},
 }
@@ -106,7 +119,11 @@ def test_there_are_six_nodes_and_no_more(info):
 @pytest.mark.parametrize("node", NODES)
 def test_defaults_are_the_recipe_in_the_promised_order(info, node):
     """Widgets are positional in saved workflows: their order is for ever."""
-    widgets = {name: options.get("default") for name, (kind, options) in inputs(info, node).items() if kind in WIDGETS}
+    widgets = {
+        name: options.get("default")
+        for name, (kind, options) in inputs(info, node).items()
+        if kind in WIDGETS
+    }
     assert list(widgets.items()) == list(DEFAULTS[node].items())
 
 
@@ -141,7 +158,9 @@ def test_tooltips_carry_the_guides_advice(info):
 
 
 def test_seed_is_not_changed_after_each_queue(info):
-    """The page adds "randomize" to every input named seed, unless told otherwise: each queue would train again."""
+    """The page adds "randomize" to every input named seed, unless told otherwise: each queue would train
+    again.
+    """
     assert inputs(info, "DAdaptTrain")["seed"][1]["control_after_generate"] is False
 
 

@@ -1,7 +1,9 @@
-"""Training through the host on a device that is not the CPU: everything is where it has to be, and the LoRA is the one of the CPU.
+"""Training through the host on a device that is not the CPU: everything is where it has to be, and the LoRA
+is the one of the CPU.
 
-The device is pretended, because machines without a GPU have to run this (pretended_device.py says what that leaves out). It refuses
-tensors of two devices in one operation, so that each run that ends shows that none met.
+The device is pretended, because machines without a GPU have to run this (pretended_device.py says what that
+leaves out). It refuses tensors of two devices in one operation, so that each run that ends shows that none
+met.
 """
 
 import pytest
@@ -18,9 +20,13 @@ def runs(found_by):
 
 @pytest.mark.parametrize("run", IN_FP32)
 def test_the_lora_is_the_one_of_the_cpu(runs, run):
-    """Also with the text encoder on the device or not, with checkpointing, and where the model fits in part."""
+    """Also with the text encoder on the device or not, with checkpointing, and where the model fits in
+    part.
+    """
     assert runs[run]["on"] == "pretended:0" and runs["cpu"]["on"] == "cpu"
-    assert runs[run]["difference"] < 5e-3  # of a tensor's largest value; the optimizer is torch's fused one on the CPU alone
+    assert (
+        runs[run]["difference"] < 5e-3
+    )  # of a tensor's largest value; the optimizer is torch's fused one on the CPU alone
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -37,7 +43,11 @@ def test_a_step_waits_for_the_device_once(runs):
 
 
 def test_what_does_not_train_leaves_the_device_and_what_trains_is_there(runs):
-    assert runs["text encoder there too"]["devices"] == {"unet": ["pretended"], "text encoder": ["pretended"], "vae": ["cpu"]}
+    assert runs["text encoder there too"]["devices"] == {
+        "unet": ["pretended"],
+        "text encoder": ["pretended"],
+        "vae": ["cpu"],
+    }
     assert runs["one part"]["devices"] == {"unet": ["pretended"], "text encoder": ["cpu"], "vae": ["cpu"]}
 
 

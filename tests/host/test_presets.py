@@ -9,7 +9,9 @@ OPTIMIZERS = {
     "guide 2023": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam(weight_decay=0.02)",
     "steady": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam(weight_decay=0.02)",
     "Prodigy": "prodigyopt.prodigy.Prodigy(weight_decay=0.02)",
-    "Prodigy + schedule-free": "prodigyplus.prodigy_plus_schedulefree.ProdigyPlusScheduleFree(weight_decay=0.02)",
+    "Prodigy + schedule-free": (
+        "prodigyplus.prodigy_plus_schedulefree.ProdigyPlusScheduleFree(weight_decay=0.02)"
+    ),
     "AdamW": "torch.optim.adamw.AdamW(weight_decay=0.02)",
     "as published": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam(weight_decay=0.02)",
 }
@@ -33,13 +35,19 @@ def test_preset_trains(server, client, folder_name, preset):
 
 
 def test_reference_and_fast_train_the_same_lora(server, client, folder_name):
-    """Here with the network of the demo, and the largest difference of any value against the largest value."""
+    """Here with the network of the demo, and the largest difference of any value against the largest
+    value.
+    """
     ends = []
     for implementation in ("reference", "fast"):
         workflow = graph.training(folder_name, duration=4)
         graph.settings(workflow, "DAdaptOptimizer").update(graph.EAGER | {"implementation": implementation})
         execution = client.run(workflow).check()
-        ends.append(results.run_lora(results.run_folder(server.base, execution, graph.node_of(workflow, "DAdaptTrain"))))
+        ends.append(
+            results.run_lora(
+                results.run_folder(server.base, execution, graph.node_of(workflow, "DAdaptTrain"))
+            )
+        )
     reference, fast = ends
     for name, tensor in reference.items():
         assert torch.allclose(fast[name], tensor, rtol=1e-3, atol=1e-3 * tensor.abs().max().item()), name

@@ -1,4 +1,6 @@
-"""What cannot work is refused, as a 400 or as a node's error, in words that say what was expected and what to do; the server lives on."""
+"""What cannot work is refused, as a 400 or as a node's error, in words that say what was expected and what to
+do; the server lives on.
+"""
 
 import pytest
 import safetensors.torch
@@ -10,8 +12,16 @@ from tests.host import graph
 GOOD = "dadapt_demo/heldout"
 
 REFUSED = {
-    "alpha below dim": ("DAdaptLoRAConfig", {"alpha": 1}, ["alpha", "expected 'same as dim' (here 16), got 1", "does not dampen"]),
-    "alpha above dim": ("DAdaptLoRAConfig", {"alpha": 32.0}, ["got 32.0", "lower the learning rate at DAdapt Optimizer"]),
+    "alpha below dim": (
+        "DAdaptLoRAConfig",
+        {"alpha": 1},
+        ["alpha", "expected 'same as dim' (here 16), got 1", "does not dampen"],
+    ),
+    "alpha above dim": (
+        "DAdaptLoRAConfig",
+        {"alpha": 32.0},
+        ["got 32.0", "lower the learning rate at DAdapt Optimizer"],
+    ),
     "alpha in words": ("DAdaptLoRAConfig", {"alpha": "half"}, ["expected 'same as dim'", "got 'half'"]),
     "dim zero": ("DAdaptLoRAConfig", {"dim": 0}, ["dim", "at least 1", "got 0"]),
     "nothing to train": (
@@ -20,13 +30,29 @@ REFUSED = {
         ["Nothing to train", "Switch at least one on"],
     ),
     "resolution": ("DAdaptLoadDataset", {"resolution": 100_000}, ["resolution", "2048", "100000"]),
-    "missing folder": ("DAdaptLoadDataset", {"folder": "nowhere"}, ["There is no picture folder 'nowhere'", "below ComfyUI's input", GOOD]),
-    "folder above input": ("DAdaptLoadDataset", {"folder": "../output"}, ["There is no picture folder '../output'"]),
-    "folder in and out": ("DAdaptLoadDataset", {"folder": "dadapt_demo/../../output"}, ["There is no picture folder"]),
+    "missing folder": (
+        "DAdaptLoadDataset",
+        {"folder": "nowhere"},
+        ["There is no picture folder 'nowhere'", "below ComfyUI's input", GOOD],
+    ),
+    "folder above input": (
+        "DAdaptLoadDataset",
+        {"folder": "../output"},
+        ["There is no picture folder '../output'"],
+    ),
+    "folder in and out": (
+        "DAdaptLoadDataset",
+        {"folder": "dadapt_demo/../../output"},
+        ["There is no picture folder"],
+    ),
     "folder by its path": ("DAdaptLoadDataset", {"folder": "/etc"}, ["There is no picture folder '/etc'"]),
     "input itself": ("DAdaptLoadDataset", {"folder": "."}, ["There is no picture folder '.'"]),
     "no folder": ("DAdaptLoadDataset", {"folder": ""}, ["There is no picture folder ''"]),
-    "missing held-out folder": ("DAdaptLoadDataset", {"heldout_folder": "../x"}, ["There is no picture folder '../x'"]),
+    "missing held-out folder": (
+        "DAdaptLoadDataset",
+        {"heldout_folder": "../x"},
+        ["There is no picture folder '../x'"],
+    ),
     "held-out twice": (
         "DAdaptLoadDataset",
         {"heldout_folder": GOOD, "heldout_share": 0.5},
@@ -39,9 +65,21 @@ REFUSED = {
         {"decouple": False},
         ["weight decay 0.02 with decouple off", "expected decouple on, or weight decay 0"],
     ),
-    "growth below 1": ("DAdaptOptimizer", {"growth_rate": 0.5}, ["growth rate", "0 (auto) or at least 1", "got 0.5"]),
-    "unknown preset": ("DAdaptOptimizer", {"preset": "mine"}, ["preset", "expected one of 'guide 2023'", "got 'mine'"]),
-    "unknown schedule": ("DAdaptOptimizer", {"schedule": "linear"}, ["schedule", "'constant', 'cosine'", "got 'linear'"]),
+    "growth below 1": (
+        "DAdaptOptimizer",
+        {"growth_rate": 0.5},
+        ["growth rate", "0 (auto) or at least 1", "got 0.5"],
+    ),
+    "unknown preset": (
+        "DAdaptOptimizer",
+        {"preset": "mine"},
+        ["preset", "expected one of 'guide 2023'", "got 'mine'"],
+    ),
+    "unknown schedule": (
+        "DAdaptOptimizer",
+        {"schedule": "linear"},
+        ["schedule", "'constant', 'cosine'", "got 'linear'"],
+    ),
     "a field that the preset does not use": (
         "DAdaptOptimizer",
         {"preset": "AdamW", "d_cap": 0.001},
@@ -59,7 +97,11 @@ REFUSED = {
     ),
     "unknown hand on": ("DAdaptTrain", {"hand_on": "first"}, ["hand on", "'best', 'last'", "got 'first'"]),
     "duration": ("DAdaptTrain", {"duration": 0}, ["duration", "1", "0"]),
-    "unknown unit": ("DAdaptTrain", {"duration_unit": "hours"}, ["duration unit", "'steps', 'epochs'", "got 'hours'"]),
+    "unknown unit": (
+        "DAdaptTrain",
+        {"duration_unit": "hours"},
+        ["duration unit", "'steps', 'epochs'", "got 'hours'"],
+    ),
     "batch": ("DAdaptTrain", {"batch_size": 1000}, ["batch_size", "64", "1000"]),
     "seed": ("DAdaptTrain", {"seed": -1}, ["seed", "0", "-1"]),
     "unknown precision": ("DAdaptTrain", {"precision": "fp8"}, ["precision", "'bf16'", "got 'fp8'"]),
@@ -97,7 +139,9 @@ def test_setting_is_refused_in_words(client, case):
         assert word in said
 
 
-@pytest.mark.parametrize(("node", "changed"), [(node, changed) for node, changed, _ in list(REFUSED.values())[:3]])
+@pytest.mark.parametrize(
+    ("node", "changed"), [(node, changed) for node, changed, _ in list(REFUSED.values())[:3]]
+)
 def test_other_alpha_is_a_400_with_the_reason(client, node, changed):
     """It never comes as far as a queue."""
     workflow = graph.training(GOOD)
@@ -176,7 +220,9 @@ def test_caption_that_is_no_text_is_named(client, folder, folder_name):
 
 
 def write_checkpoint(server, name: str, text_channels: int, projection: tuple[int, ...]) -> str:
-    """As much of a checkpoint as the host needs to recognise a family by its UNet, and to load it: neither text encoder nor VAE."""
+    """As much of a checkpoint as the host needs to recognise a family by its UNet, and to load it: neither
+    text encoder nor VAE.
+    """
     shapes = {
         "input_blocks.0.0.weight": (320, 4, 3, 3),
         "input_blocks.1.0.in_layers.0.weight": (320,),
@@ -187,7 +233,10 @@ def write_checkpoint(server, name: str, text_channels: int, projection: tuple[in
         "output_blocks.1.0.in_layers.0.weight": (640,),
         "out.2.weight": (4, 320, 3, 3),
     }
-    weights = {f"model.diffusion_model.{key}": torch.zeros(shape, dtype=torch.float16) for key, shape in shapes.items()}
+    weights = {
+        f"model.diffusion_model.{key}": torch.zeros(shape, dtype=torch.float16)
+        for key, shape in shapes.items()
+    }
     safetensors.torch.save_file(weights, server.base / "models" / "checkpoints" / name)
     return name
 
@@ -195,7 +244,9 @@ def write_checkpoint(server, name: str, text_channels: int, projection: tuple[in
 def test_another_model_family_is_refused_by_name(server, client):
     """Before anything else is said of it: no other node would help."""
     workflow = graph.training(GOOD)
-    graph.settings(workflow, "CheckpointLoaderSimple")["ckpt_name"] = write_checkpoint(server, "sd2.safetensors", 1024, (320, 320))
+    graph.settings(workflow, "CheckpointLoaderSimple")["ckpt_name"] = write_checkpoint(
+        server, "sd2.safetensors", 1024, (320, 320)
+    )
     said = refusal(client, workflow)
     assert "DAdaptTrain" in said
     assert "SD20" in said and "Expected a checkpoint of: SD 1.5" in said and "Load Checkpoint" in said
@@ -213,7 +264,13 @@ def test_checkpoint_without_a_text_encoder_is_refused(server, client):
 def test_model_that_predicts_something_else_is_refused(client):
     """A v-prediction model of the right family."""
     workflow = graph.training(GOOD)
-    model = graph.add(workflow, "ModelSamplingDiscrete", model=[graph.loader(workflow), 0], sampling="v_prediction", zsnr=False)
+    model = graph.add(
+        workflow,
+        "ModelSamplingDiscrete",
+        model=[graph.loader(workflow), 0],
+        sampling="v_prediction",
+        zsnr=False,
+    )
     graph.settings(workflow, "DAdaptTrain")["model"] = [model, 0]
     said = refusal(client, workflow)
     assert "V_PREDICTION" in said and "remove a ModelSamplingDiscrete node" in said

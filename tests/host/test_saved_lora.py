@@ -8,7 +8,8 @@ from devhost.errors import WorkflowRefused
 from tests.host import graph, results
 from tests.host.conftest import DTYPES
 
-# Mean absolute difference of pixels, in 0..255, that a file of this dtype may make. Seen: 0, 0.0007 and 0.005; the LoRA itself makes 10.
+# Mean absolute difference of pixels, in 0..255, that a file of this dtype may make. Seen: 0, 0.0007 and
+# 0.005; the LoRA itself makes 10.
 TOLERANCE = {"fp32": 0.001, "fp16": 0.02, "bf16": 0.1}
 
 
@@ -28,12 +29,16 @@ def test_load_lora_lists_the_files_at_once(client, trained):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_load_lora_gives_the_picture_of_trains_own_outputs(trained, reloaded, dtype):
-    """Same prompt and seed; the LoRA itself changes the picture by at least twenty times the largest tolerance."""
+    """Same prompt and seed; the LoRA itself changes the picture by at least twenty times the largest
+    tolerance.
+    """
     assert results.difference(trained.with_lora, reloaded[dtype]) <= TOLERANCE[dtype]
     assert results.difference(trained.with_lora, trained.without_lora) > 20 * max(TOLERANCE.values())
 
 
-@pytest.mark.parametrize(("dtype", "torch_dtype"), [("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("dtype", "torch_dtype"), [("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16)]
+)
 def test_file_holds_what_was_trained_in_the_chosen_dtype(trained, dtype, torch_dtype):
     kept, file = results.run_lora(trained.run_folder), safetensors.torch.load_file(trained.files[dtype])
     assert file.keys() == kept.keys()
@@ -44,7 +49,9 @@ def test_file_holds_what_was_trained_in_the_chosen_dtype(trained, dtype, torch_d
 def test_layers_have_the_established_trainers_names_and_alpha_is_dim(trained):
     tensors = results.run_lora(trained.run_folder)
     names = results.layers(tensors)
-    assert {f"{name}.{end}" for name in names for end in ("lora_down.weight", "lora_up.weight", "alpha")} == tensors.keys()
+    assert {
+        f"{name}.{end}" for name in names for end in ("lora_down.weight", "lora_up.weight", "alpha")
+    } == tensors.keys()
     assert "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q" in names
     assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj" in names
     for name in names:
@@ -55,11 +62,15 @@ def save(trained, filename: str, existing_file: str) -> tuple[graph.Workflow, st
     """The training again, which is cached, with one Save LoRA."""
     workflow = graph.only_upstream(trained.workflow, "DAdaptTrain")
     link = [trained.train, 2]
-    node = graph.add(workflow, "DAdaptSaveLoRA", lora=link, filename=filename, dtype="fp16", existing_file=existing_file)
+    node = graph.add(
+        workflow, "DAdaptSaveLoRA", lora=link, filename=filename, dtype="fp16", existing_file=existing_file
+    )
     return workflow, node
 
 
-@pytest.mark.parametrize(("existing_file", "name"), [("add a number", "styles/taken_2"), ("overwrite", "styles/taken")])
+@pytest.mark.parametrize(
+    ("existing_file", "name"), [("add a number", "styles/taken_2"), ("overwrite", "styles/taken")]
+)
 def test_name_that_is_taken(server, client, trained, existing_file, name):
     """`add a number` leaves the older file alone; `overwrite` replaces it."""
     older = server.base / "output" / "loras" / "styles" / "taken.safetensors"

@@ -1,9 +1,13 @@
-"""What a person has to know of their pictures and their recipe is told while there is time to stop, and again in the report."""
+"""What a person has to know of their pictures and their recipe is told while there is time to stop, and again
+in the report.
+"""
 
 from tests.host import graph, results
 
 
-def test_missing_captions_and_left_out_folders_are_told_before_the_first_step(server, client, folder, folder_name):
+def test_missing_captions_and_left_out_folders_are_told_before_the_first_step(
+    server, client, folder, folder_name
+):
     (folder / "blue.txt").unlink()
     (folder / "raw").mkdir()
     workflow = graph.training(folder_name)

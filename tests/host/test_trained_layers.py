@@ -1,4 +1,7 @@
-"""What a LoRA holds follows from the seed, the parts that train, and what is upstream of Train. One prompt trains them all."""
+"""What a LoRA holds follows from the seed, the parts that train, and what is upstream of Train.
+
+One prompt trains them all.
+"""
 
 import json
 import shutil
@@ -32,13 +35,16 @@ class Run:
 def runs_and_picture(server, client, trained) -> tuple[dict[str, Run], np.ndarray]:
     """The runs by name, and the picture of the one on a LoRA, by its own MODEL and CLIP.
 
-    No KSampler runs between the others: it would set the seed of torch's own generator, and hide a training that draws from it.
+    No KSampler runs between the others: it would set the seed of torch's own generator, and hide a training
+    that draws from it.
     """
     workflow = graph.training("dadapt_demo/heldout", duration=STEPS)
     graph.settings(workflow, "DAdaptOptimizer").update(graph.EAGER)
     loader = graph.loader(workflow)
     pictures = server.base / "input" / "dadapt_demo" / "heldout"
-    shutil.copytree(pictures, pictures.with_name("heldout again"))  # else ComfyUI would take the second training from its cache
+    shutil.copytree(
+        pictures, pictures.with_name("heldout again")
+    )  # else ComfyUI would take the second training from its cache
     dataset = graph.settings(workflow, "DAdaptLoadDataset")
     again = graph.add(workflow, "DAdaptLoadDataset", **(dataset | {"folder": "dadapt_demo/heldout again"}))
 
@@ -61,7 +67,14 @@ def runs_and_picture(server, client, trained) -> tuple[dict[str, Run], np.ndarra
         "on a LoRA": graph.add_training(workflow, model=[lora, 0], clip=[lora, 1]),
     }
     # raises where the host does not take every layer of the file back
-    graph.add(workflow, "DAdaptSaveLoRA", lora=[trains["all layers"], 2], filename="all_layers", dtype="fp32", existing_file="overwrite")
+    graph.add(
+        workflow,
+        "DAdaptSaveLoRA",
+        lora=[trains["all layers"], 2],
+        filename="all_layers",
+        dtype="fp32",
+        existing_file="overwrite",
+    )
     stacked = trains["on a LoRA"]
     picture = graph.add_picture(workflow, [stacked, 0], [stacked, 1], PICTURE_SEED)
     execution = client.run(workflow).check()
@@ -113,7 +126,9 @@ def test_unet_only(runs):
 
 
 def test_all_layers_of_the_unet(runs):
-    """Every linear layer and convolution; files say so as the established trainer does for convolutions of its own."""
+    """Every linear layer and convolution; files say so as the established trainer does for convolutions of
+    its own.
+    """
     run = runs["all layers"]
     assert len(results.layers(run.lora)) == len(results.layers(run.lora, UNET)) == ALL_UNET_LAYERS
     assert run.lora["lora_unet_conv_in.lora_down.weight"].shape[2:] == (3, 3)
@@ -123,14 +138,18 @@ def test_all_layers_of_the_unet(runs):
 
 
 def test_all_layers_of_the_unet_load_through_the_hosts_own_load_lora(client, runs):
-    """At strength 1 and -1 one after the other they cancel out, layer by layer; alone they change the picture."""
+    """At strength 1 and -1 one after the other they cancel out, layer by layer; alone they change the
+    picture.
+    """
     name = runs["all layers"].lora_name
     workflow = graph.checkpoint()
     once = graph.add_load_lora(workflow, name)
     back = graph.add_load_lora(workflow, name, [once, 0], [once, 1])
     workflow[back]["inputs"].update(strength_model=-1.0)
     loader = graph.loader(workflow)
-    places = [graph.add_picture(workflow, [node, 0], [node, 1], PICTURE_SEED) for node in (loader, once, back)]
+    places = [
+        graph.add_picture(workflow, [node, 0], [node, 1], PICTURE_SEED) for node in (loader, once, back)
+    ]
     execution = client.run(workflow).check()
     plain, changed, cancelled = (results.picture(client, execution, place) for place in places)
     assert results.difference(plain, cancelled) < 0.01

@@ -15,32 +15,41 @@ from tests.conftest import ROOT
 
 PARTS = ("trainer", "comfy_host", "nodes")
 # what each part may import of the others, and of ComfyUI
-OF_THE_PACK = {"trainer": {"trainer"}, "comfy_host": {"comfy_host", "trainer"}, "nodes": {"nodes", "comfy_host", "trainer"}}
+OF_THE_PACK = {
+    "trainer": {"trainer"},
+    "comfy_host": {"comfy_host", "trainer"},
+    "nodes": {"nodes", "comfy_host", "trainer"},
+}
 OF_COMFYUI = {"trainer": (), "comfy_host": None, "nodes": ("comfy_api.latest",)}  # None: anything
 IMPORT_TRAINER = """
 import importlib.abc, importlib.util, json, pathlib, sys
 
 class NoComfyUI(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in json.loads(sys.argv[2]) or name.startswith(("pack.comfy_host", "pack.nodes")):
+        above = name.startswith(("pack.comfy_host", "pack.nodes"))
+        if above or name.split(".")[0] in json.loads(sys.argv[2]):
             raise ImportError(f"the trainer asked for {name}")
 
 sys.meta_path.insert(0, NoComfyUI())
 root = pathlib.Path(sys.argv[1])
-spec = importlib.util.spec_from_file_location("pack", root / "__init__.py", submodule_search_locations=[str(root)])
+places = {"submodule_search_locations": [str(root)]}
+spec = importlib.util.spec_from_file_location("pack", root / "__init__.py", **places)
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
-files = [file.relative_to(root).with_suffix("") for file in sorted((root / "trainer").rglob("*.py")) if file.stem != "__init__"]
-names = [".".join(("pack", *file.parts)) for file in files]
+files = [file.relative_to(root).with_suffix("") for file in sorted((root / "trainer").rglob("*.py"))]
+names = [".".join(("pack", *file.parts)) for file in files if file.stem != "__init__"]
 for name in names:
     importlib.import_module(name)
-print(json.dumps({"imported": names, "by_root": [name for name in sys.modules if name in ("trainer", "comfy_host", "nodes")]}))
+by_root = [name for name in sys.modules if name in ("trainer", "comfy_host", "nodes")]
+print(json.dumps({"imported": names, "by_root": by_root}))
 """
 
 
 def comfyui_modules() -> list[str]:
     """The top-level names that ComfyUI's own folder puts in reach; `nodes` there is not the pack's."""
     folder = Host.from_environment().comfyui
-    return sorted({path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/*.py")})
+    return sorted(
+        {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/*.py")}
+    )
 
 
 def modules(part: str) -> list[Path]:
@@ -48,7 +57,9 @@ def modules(part: str) -> list[Path]:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """Full names of what a module of the pack imports, anywhere in it; of its own pack as `pack.PART.MODULE`."""
+    """Full names of what a module of the pack imports, anywhere in it; of its own pack as
+    `pack.PART.MODULE`.
+    """
     package = ["pack", *file.relative_to(ROOT).parent.parts]
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -73,7 +84,9 @@ def test_trainer_imports_with_no_comfyui_on_the_machine():
 
 
 def test_comfyui_is_not_importable_here():
-    """So that no test can lean on it by accident: all of them train and check with the trainer alone, or ask a real server."""
+    """So that no test can lean on it by accident: all of them train and check with the trainer alone, or ask
+    a real server.
+    """
     assert not {"comfy", "folder_paths", "comfy_api", "execution"} & sys.modules.keys()
     with pytest.raises(ImportError):
         __import__("comfy")
@@ -88,8 +101,16 @@ def test_pack_is_one_package_here():
 def test_part_imports_only_what_lies_below_it(part):
     wrong = {}
     for file in modules(part):
-        of_pack = [name for name in imports(file) if name.startswith("pack.") and name.split(".")[1] not in OF_THE_PACK[part]]
-        by_root = [name for name in imports(file) if name.split(".")[0] in ("trainer", "comfy_host", "devhost", "demo", "tests")]
+        of_pack = [
+            name
+            for name in imports(file)
+            if name.startswith("pack.") and name.split(".")[1] not in OF_THE_PACK[part]
+        ]
+        by_root = [
+            name
+            for name in imports(file)
+            if name.split(".")[0] in ("trainer", "comfy_host", "devhost", "demo", "tests")
+        ]
         if of_pack or by_root:
             wrong[file.name] = of_pack + by_root
     assert wrong == {}
@@ -99,7 +120,11 @@ def test_part_imports_only_what_lies_below_it(part):
 def test_part_knows_of_comfyui_only_what_it_may(part):
     wrong, of_comfyui = {}, set(comfyui_modules())
     for file in modules(part):
-        of_host = [name for name in imports(file) if name.split(".")[0] in of_comfyui and not name.startswith(OF_COMFYUI[part])]
+        of_host = [
+            name
+            for name in imports(file)
+            if name.split(".")[0] in of_comfyui and not name.startswith(OF_COMFYUI[part])
+        ]
         if of_host:
             wrong[file.name] = of_host
     assert wrong == {}

@@ -1,4 +1,6 @@
-"""The saved UI workflow as a file: where its nodes come from, where they lie, and nothing of the machine that it was made on."""
+"""The saved UI workflow as a file: where its nodes come from, where they lie, and nothing of the machine that
+it was made on.
+"""
 
 import itertools
 import json
@@ -23,16 +25,25 @@ def test_the_template_for_sd15_is_the_demos_graph_with_what_sd15_needs(workflow)
 
 def test_nodes_say_which_pack_and_version_they_come_from(workflow):
     """So that a person who lacks the pack is told what to install."""
-    project = dict(re.findall(r'^(name|version) = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE))
+    project = dict(
+        re.findall(
+            r'^(name|version) = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
     ours = [node for node in workflow["nodes"] if node["type"].startswith("DAdapt")]
     assert len(ours) == 6
-    assert {(node["properties"]["cnr_id"], node["properties"]["ver"]) for node in ours} == {(project["name"], project["version"])}
+    assert {(node["properties"]["cnr_id"], node["properties"]["ver"]) for node in ours} == {
+        (project["name"], project["version"])
+    }
     others = [node for node in workflow["nodes"] if node not in ours and node["type"] != "MarkdownNote"]
     assert {node["properties"]["cnr_id"] for node in others} == {"comfy-core"}
 
 
 def test_no_path_of_any_machine(workflow):
-    found = re.findall(r'"(?:/|~|[A-Za-z]:[\\/]|\\\\)[^"]*"|/(?:home|Users|tmp|root|work)/|localhost|127\.0\.0\.1', json.dumps(workflow))
+    found = re.findall(
+        r'"(?:/|~|[A-Za-z]:[\\/]|\\\\)[^"]*"|/(?:home|Users|tmp|root|work)/|localhost|127\.0\.0\.1',
+        json.dumps(workflow),
+    )
     assert found == []
 
 
@@ -50,7 +61,9 @@ def test_no_node_lies_over_another(workflow):
         return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
     placed = boxes(workflow)
-    assert [pair for pair in itertools.combinations(placed, 2) if overlap(placed[pair[0]], placed[pair[1]])] == []
+    assert [
+        pair for pair in itertools.combinations(placed, 2) if overlap(placed[pair[0]], placed[pair[1]])
+    ] == []
 
 
 def test_every_node_lies_in_one_titled_group(workflow):

@@ -1,4 +1,5 @@
-"""A diffusion model small enough to train in a second: a linear denoiser with a text table, as the training loop's `Network`.
+"""A diffusion model small enough to train in a second: a linear denoiser with a text table, as the training
+loop's `Network`.
 
 Beside it what a test of the loop trains on it, and how.
 """
@@ -21,7 +22,9 @@ FP32 = Precision(torch.float32, torch.device("cpu"))
 
 
 class ToyNetwork:
-    """Predicts noise from the noised latent, the timestep and the caption's embedding, through two layers that a LoRA can adapt."""
+    """Predicts noise from the noised latent, the timestep and the caption's embedding, through two layers
+    that a LoRA can adapt.
+    """
 
     timesteps = 100
     device = torch.device("cpu")
@@ -71,11 +74,23 @@ def adapters_of(network, seed=0, dim=4):
 
 
 def run(
-    network, adapters, steps=10, seed=0, on_step=None, precision=FP32, heldout=None, data=None, measure_every=0, save_every=0, **recipe
+    network,
+    adapters,
+    steps=10,
+    seed=0,
+    on_step=None,
+    precision=FP32,
+    heldout=None,
+    data=None,
+    measure_every=0,
+    save_every=0,
+    **recipe,
 ):
     """The result, and the events: with `on_step`, that hears each record, only those that are no records."""
     events = []
-    settings = RunConfig(duration=steps, batch_size=2, seed=seed, measure_every=measure_every, save_every=save_every)
+    settings = RunConfig(
+        duration=steps, batch_size=2, seed=seed, measure_every=measure_every, save_every=save_every
+    )
 
     def hear(event):
         if on_step and isinstance(event, StepRecord):
@@ -84,7 +99,16 @@ def run(
             events.append(event)
 
     with attached(adapters):
-        result = train(network, data or pictures(), adapters, OptimizerConfig(**recipe), settings, precision, hear, heldout)
+        result = train(
+            network,
+            data or pictures(),
+            adapters,
+            OptimizerConfig(**recipe),
+            settings,
+            precision,
+            hear,
+            heldout,
+        )
     return result, events
 
 

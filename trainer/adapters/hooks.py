@@ -1,7 +1,7 @@
 """Adapters attached to a model's own modules, as forward hooks.
 
-The base weights are neither copied, changed nor given gradients; the adapters are kept outside of the module tree, so that the host's
-`state_dict` and memory counts do not see them.
+The base weights are neither copied, changed nor given gradients; the adapters are kept outside of the module
+tree, so that the host's `state_dict` and memory counts do not see them.
 """
 
 import re
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from .lora import LoraAdapter, in_lora_dtype, lora_down, lora_up
 
-# q, k and v of one attention: where they read the same tensor, their downs are one matmul, which keeps that tensor once for backward
+# q, k and v of one attention: where they read the same tensor, their downs are one matmul, which keeps that
+# tensor once for backward
 _ATTENTION_INPUT = re.compile(r"^(.*_)(?:to_[qkv]|[qkv]_proj)$")
 
 
@@ -52,7 +53,9 @@ def _forward_hook(adapter: LoraAdapter, downs: "_SharedDowns | None"):
 
 
 class _SharedDowns:
-    """down x for adapters whose layers run in this order: computed once, by the first of those that read the same x."""
+    """down x for adapters whose layers run in this order: computed once, by the first of those that read the
+    same x.
+    """
 
     def __init__(self, adapters: Sequence[LoraAdapter]) -> None:
         self.adapters = list(adapters)

@@ -1,4 +1,6 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685): y = W x + up (down x), with alpha = dim, so that its scale alpha / dim is 1."""
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): y = W x + up (down x), with alpha = dim, so that its scale alpha /
+dim is 1.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,7 +16,10 @@ from ..layers.adaptable import is_adaptable
 
 @dataclass(eq=False)
 class LoraAdapter:
-    """One adapted layer. For a convolution of kernel k, down has that kernel and up has kernel 1, as in LoRA files."""
+    """One adapted layer.
+
+    For a convolution of kernel k, down has that kernel and up has kernel 1, as in LoRA files.
+    """
 
     name: str  # in a LoRA file, as "lora_unet_mid_block_attentions_0_proj_in"
     part: str  # "unet" or "text_encoder"
@@ -31,8 +36,13 @@ class LoraAdapter:
         return self.down.shape[0]
 
 
-def new_adapter(name: str, part: str, module: nn.Module, dim: int, generator: torch.Generator, device: torch.device) -> LoraAdapter:
-    """An adapter for `module` that computes zero, with fp32 parameters on `device`. Raises `ModelError` for a layer that has no LoRA."""
+def new_adapter(
+    name: str, part: str, module: nn.Module, dim: int, generator: torch.Generator, device: torch.device
+) -> LoraAdapter:
+    """An adapter for `module` that computes zero, with fp32 parameters on `device`.
+
+    Raises `ModelError` for a layer that has no LoRA.
+    """
     if not is_adaptable(module):
         raise ModelError(f"{name}: expected a linear layer or a 2D convolution without groups, got {module}.")
     down, up = init_lora(module.weight.shape, dim, generator)
@@ -40,7 +50,9 @@ def new_adapter(name: str, part: str, module: nn.Module, dim: int, generator: to
 
 
 def init_lora(shape: Sequence[int], dim: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """For a weight [out, in] or [out, in, k, k]: down uniform in +-1/sqrt(in k k), as `nn.Linear` starts; up zero: no change at first."""
+    """For a weight [out, in] or [out, in, k, k]: down uniform in +-1/sqrt(in k k), as `nn.Linear` starts; up
+    zero: no change at first.
+    """
     out, *inside = shape
     bound = 1 / math.sqrt(math.prod(inside))
     down = (torch.rand(dim, *inside, generator=generator) * 2 - 1) * bound
@@ -70,7 +82,10 @@ def lora_up(hidden: Tensor, up: Tensor) -> Tensor:
 
 
 def _over_channels(x: Tensor, weight: Tensor) -> Tensor:
-    """A convolution of kernel 1 as the matmul that it is. With so few channels, a CPU takes several times as long for a convolution."""
+    """A convolution of kernel 1 as the matmul that it is.
+
+    With so few channels, a CPU takes several times as long for a convolution.
+    """
     return (weight.flatten(1) @ x.flatten(2)).unflatten(2, x.shape[2:])
 
 

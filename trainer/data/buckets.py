@@ -10,7 +10,9 @@ STEP = 64  # pixels; a UNet of the SD family halves its latents (8 pixels each) 
 
 @cache
 def bucket_sizes(resolution: int) -> tuple[tuple[int, int], ...]:
-    """All (width, height) in multiples of 64 px, at most resolution^2 in area and 2:1 in shape, as large as they can be."""
+    """All (width, height) in multiples of 64 px, at most resolution^2 in area and 2:1 in shape, as large as
+    they can be.
+    """
     sizes = set()
     for width in range(STEP, 2 * resolution + 1, STEP):
         height = min(resolution * resolution // width, 2 * width) // STEP * STEP

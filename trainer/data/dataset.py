@@ -15,7 +15,12 @@ from .pictures import SUFFIXES, read_thumbnail
 
 THUMBNAIL_SIDE = 128  # pixels
 DECODERS = 4  # at once: a picture of 50 megapixels takes several hundred MB while it is decoded
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for a broken file
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)  # what Pillow raises for a broken file
 
 
 @dataclass(frozen=True)
@@ -51,26 +56,41 @@ class Dataset:
         return bucket_for(*picture.size, self.config.resolution)
 
 
-def read_dataset(folder: Path, config: DatasetConfig, heldout_folder: Path | None = None, name: str = "") -> Dataset:
-    """Reads a folder of pictures, every file decoded once. Raises `DatasetError` for one that cannot be trained on.
+def read_dataset(
+    folder: Path, config: DatasetConfig, heldout_folder: Path | None = None, name: str = ""
+) -> Dataset:
+    """Reads a folder of pictures, every file decoded once. Raises `DatasetError` for one that cannot be
+    trained on.
 
-    The held-out pictures are those of `heldout_folder`, or else the configured share of `folder`'s. `name` is what a person calls it.
+    The held-out pictures are those of `heldout_folder`, or else the configured share of `folder`'s. `name` is
+    what a person calls it.
     """
     name = name or folder.name
     if heldout_folder is not None and config.heldout_share > 0:
-        raise DatasetError("Both a held-out folder and a held-out share are set. Keep one: share 0, or folder 'none'.")
+        raise DatasetError(
+            "Both a held-out folder and a held-out share are set. Keep one: share 0, or folder 'none'."
+        )
     files, left_out = list_pictures(folder)
     if not files:
-        raise DatasetError(" ".join((f"The folder '{name}' has no pictures ({', '.join(sorted(SUFFIXES))}).", *left_out.lines())))
+        raise DatasetError(
+            " ".join(
+                (f"The folder '{name}' has no pictures ({', '.join(sorted(SUFFIXES))}).", *left_out.lines())
+            )
+        )
     if heldout_folder is not None:
         heldout_files, left_out_there = list_pictures(heldout_folder)
         left_out = left_out.without(heldout_folder, folder).joined(left_out_there)
         if not heldout_files:
-            raise DatasetError(f"The held-out folder '{heldout_folder.name}' has no pictures. Choose another, or 'none'.")
+            raise DatasetError(
+                f"The held-out folder '{heldout_folder.name}' has no pictures. Choose another, or 'none'."
+            )
         kept_out = {file.path.resolve() for file in heldout_files}
         files = [file for file in files if file.path.resolve() not in kept_out]
         if not files:
-            raise DatasetError(f"All pictures of '{name}' are in the held-out folder too, so none is left to train on. Choose another.")
+            raise DatasetError(
+                f"All pictures of '{name}' are in the held-out folder too, so none is left to train on."
+                " Choose another."
+            )
     else:
         files, heldout_files = split(files, config.heldout_share)
 
@@ -81,11 +101,13 @@ def read_dataset(folder: Path, config: DatasetConfig, heldout_folder: Path | Non
     heldout = tuple(result for result in read[len(files) :] if isinstance(result, Picture))
     if broken and config.broken_pictures == "stop":
         raise DatasetError(
-            f"{len(broken)} of {len(read)} pictures in '{name}' cannot be read. Replace or remove them, or set 'broken_pictures' to "
-            "'skip' at Load Dataset:\n" + "\n".join(broken)
+            f"{len(broken)} of {len(read)} pictures in '{name}' cannot be read. Replace or remove them, or"
+            " set 'broken_pictures' to 'skip' at Load Dataset:\n" + "\n".join(broken)
         )
     if not pictures:
-        raise DatasetError(f"None of the {len(files)} pictures in '{name}' can be read. Replace them:\n" + "\n".join(broken))
+        raise DatasetError(
+            f"None of the {len(files)} pictures in '{name}' can be read. Replace them:\n" + "\n".join(broken)
+        )
     return Dataset(name, config, pictures, heldout, broken, left_out)
 
 

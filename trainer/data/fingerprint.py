@@ -18,7 +18,9 @@ def fingerprint(folder: Path, config: DatasetConfig, heldout_folder: Path | None
     return digest.hexdigest()
 
 
-_digests: dict[Path, tuple[int, int, bytes]] = {}  # size, time and digest by path, so that a queue does not read all files again
+_digests: dict[
+    Path, tuple[int, int, bytes]
+] = {}  # size, time and digest by path, so that a queue does not read all files again
 
 
 def content_digest(path: Path) -> bytes:

@@ -1,9 +1,9 @@
 """Which files of a folder are pictures to train on, and how often each is shown.
 
 FOLDER/
-├── sunflower.png      sunflower.txt     shown once an epoch, with the caption of the text file beside it
-├── 4_fluent3d/        taxi.png, ...     pictures of a folder `N_name` are shown N times an epoch, N from 1 to 999
-└── other/                               a folder of another name is left out, and the report says so
+├── sunflower.png   sunflower.txt   shown once per epoch, with the caption of the text file beside it
+├── 4_fluent3d/     taxi.png, ...   pictures of a folder `N_name` are shown N times per epoch, N from 1 to 999
+└── other/                          a folder of another name is left out, and the report says so
 """
 
 import hashlib
@@ -28,16 +28,24 @@ class LeftOut:
 
     def without(self, other: Path, folder: Path) -> "LeftOut":
         """Of `folder`, but that `other` is read in another way."""
-        return LeftOut(tuple(name for name in self.folders if (folder / name).resolve() != other.resolve()), self.files)
+        return LeftOut(
+            tuple(name for name in self.folders if (folder / name).resolve() != other.resolve()), self.files
+        )
 
     def joined(self, other: "LeftOut") -> "LeftOut":
         return LeftOut(self.folders + other.folders, self.files + other.files)
 
     def lines(self) -> Iterable[str]:
         if self.folders:
-            yield f"subfolders not read: {few(self.folders)} (rename as '1_name', directly below the folder, to include)"
+            yield (
+                f"subfolders not read: {few(self.folders)} (rename as '1_name', directly below the folder, to"
+                " include)"
+            )
         if self.files:
-            yield f"files of types that are not read: {len(self.files)}: {few(self.files)} (save pictures as PNG or JPEG, captions as txt)"
+            yield (
+                f"files of types that are not read: {len(self.files)}: {few(self.files)} (save pictures as"
+                " PNG or JPEG, captions as txt)"
+            )
 
 
 @dataclass(frozen=True)
@@ -95,11 +103,15 @@ def _is_picture(path: Path) -> bool:
 
 
 def split(files: list[PictureFile], share: float) -> tuple[list[PictureFile], list[PictureFile]]:
-    """Holds out a share of the files, at least one, chosen by name alone: adding a picture does not reshuffle the others."""
+    """Holds out a share of the files, at least one, chosen by name alone: adding a picture does not reshuffle
+    the others.
+    """
     if share == 0:
         return files, []
     if len(files) < 2:
-        raise DatasetError("A held-out share needs at least 2 pictures, and the folder has 1. Set the share to 0.")
+        raise DatasetError(
+            "A held-out share needs at least 2 pictures, and the folder has 1. Set the share to 0."
+        )
     by_chance = sorted(files, key=lambda file: hashlib.sha256(file.path.name.encode()).digest())
     chosen = set(by_chance[: max(1, round(len(files) * share))])
     return [file for file in files if file not in chosen], [file for file in files if file in chosen]

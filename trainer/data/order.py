@@ -29,7 +29,9 @@ class Batch:
 
 
 def batches_per_epoch(pictures: Sequence[LatentPicture], batch_size: int) -> int:
-    """How many batches show every picture as often as it is repeated; pictures of different sizes never share one."""
+    """How many batches show every picture as often as it is repeated; pictures of different sizes never share
+    one.
+    """
     shown: dict[torch.Size, int] = defaultdict(int)
     for picture in pictures:
         shown[picture.latent.shape] += picture.repeats
@@ -37,7 +39,10 @@ def batches_per_epoch(pictures: Sequence[LatentPicture], batch_size: int) -> int
 
 
 def epochs(pictures: Sequence[LatentPicture], batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Batches without end. Each epoch shows each picture `repeats` times, in a new order; its last batch of a size may be smaller."""
+    """Batches without end.
+
+    Each epoch shows each picture `repeats` times, in a new order; its last batch of a size may be smaller.
+    """
     shown = [picture for picture in pictures for _ in range(picture.repeats)]
     epoch = 0
     while True:

@@ -33,13 +33,20 @@ def _problems(dataset: Dataset) -> Iterable[str]:
     everything = (*dataset.pictures, *dataset.heldout)
     enlarged = [p for p in dataset.pictures if p.size[0] * p.size[1] < 0.8 * dataset.config.resolution**2]
     if enlarged:
-        yield f"small: {len(enlarged)} pictures have fewer pixels than the resolution asks for and are enlarged"
+        yield (
+            f"small: {len(enlarged)} pictures have fewer pixels than the resolution asks for and are enlarged"
+        )
     cropped = [p.path.name for p in everything if share_cut_off(p.size, dataset.bucket_of(p)) > CROPPED]
     if cropped:
-        yield f"cut off by more than {CROPPED:.0%} to fit a size that is trained (at most 2:1): {len(cropped)}: {few(cropped)}"
+        yield (
+            f"cut off by more than {CROPPED:.0%} to fit a size that is trained (at most 2:1): {len(cropped)}:"
+            f" {few(cropped)}"
+        )
     uncaptioned = [p.path.name for p in everything if not p.captioned]
     if uncaptioned:
-        instead = f"'{dataset.config.trigger_word}' alone" if dataset.config.trigger_word.strip() else "no words"
+        instead = (
+            f"'{dataset.config.trigger_word}' alone" if dataset.config.trigger_word.strip() else "no words"
+        )
         yield f"without a caption: {len(uncaptioned)}, trained with {instead}: {few(uncaptioned)}"
     if dataset.broken:
         yield f"broken and skipped: {len(dataset.broken)}: {few(dataset.broken)}"

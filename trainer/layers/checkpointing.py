@@ -1,4 +1,6 @@
-"""Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): a block keeps its inputs, and is computed again in the backward pass."""
+"""Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): a block keeps its inputs, and is computed
+again in the backward pass.
+"""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -12,7 +14,10 @@ from .wrapping import Forward, forwards_wrapped
 
 
 def checkpointed(blocks: Iterable[nn.Module]) -> AbstractContextManager[None]:
-    """Each of the blocks is computed twice in a training step inside the `with`. They must not draw random numbers."""
+    """Each of the blocks is computed twice in a training step inside the `with`.
+
+    They must not draw random numbers.
+    """
     return forwards_wrapped(blocks, _computed_twice)
 
 
@@ -29,5 +34,7 @@ def _computed_twice(block: nn.Module, forward: Forward) -> Forward:
 
 
 def _copied(value: Any) -> Any:
-    """The host's text layers write over their input (`x += ...`), which would make the second time another one."""
+    """The host's text layers write over their input (`x += ...`), which would make the second time another
+    one.
+    """
     return value.clone() if isinstance(value, Tensor) else value

@@ -1,9 +1,11 @@
-"""How a frozen layer is computed: what its backward pass keeps is as little as the gradient of its input needs.
+"""How a frozen layer is computed: what its backward pass keeps is as little as the gradient of its input
+needs.
 
-PyTorch keeps the weight as it was used. Where autocast or the host casts it for that, or moves it to the device, a copy of each weight of
-the network would be there at once; here that is done again in the backward pass, each time into the same scratch memory. New memory for
-each cast costs a CPU several times as much as the cast. Of a convolution, PyTorch keeps the input as well, which only the weight's
-gradient would need. Where a convolution is quicker in another way (convolution.py), it takes that.
+PyTorch keeps the weight as it was used. Where autocast or the host casts it for that, or moves it to the
+device, a copy of each weight of the network would be there at once; here that is done again in the backward
+pass, each time into the same scratch memory. New memory for each cast costs a CPU several times as much as
+the cast. Of a convolution, PyTorch keeps the input as well, which only the weight's gradient would need.
+Where a convolution is quicker in another way (convolution.py), it takes that.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,14 +25,18 @@ CASTABLE = (torch.float32, torch.float16, torch.bfloat16)  # fp8 weights may hav
 
 
 def lean_and_quick(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
-    """The frozen linear layers and convolutions among `modules` keep as little as they can inside the `with`, and are quick on a CPU."""
+    """The frozen linear layers and convolutions among `modules` keep as little as they can inside the `with`,
+    and are quick on a CPU.
+    """
     scratch = _Scratch()
     plain = [module for module in modules if is_adaptable(module) and _weight_is_plain(module)]
     return forwards_wrapped(plain, lambda module, forward: _LeanLayer(module, forward, scratch))
 
 
 def _weight_is_plain(module: nn.Module) -> bool:
-    """The weight is used as it is, or cast: nothing else is made of it on the way, as the host's patches do."""
+    """The weight is used as it is, or cast: nothing else is made of it on the way, as the host's patches
+    do.
+    """
     weight = module.weight
     return (
         type(weight.data) is Tensor
@@ -50,7 +56,9 @@ class _Scratch:
     def cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """`weight` in `dtype`, until the next call."""
         if weight.device.type == "cpu" and {weight.dtype, dtype} == {torch.float16, torch.bfloat16}:
-            weight = self._room(weight, torch.float32).copy_(weight)  # exact, and two fast casts in place of one that is 5 times slower
+            weight = self._room(weight, torch.float32).copy_(
+                weight
+            )  # exact, and two fast casts in place of one that is 5 times slower
         return self._room(weight, dtype).copy_(weight)
 
     def _room(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -69,11 +77,20 @@ class _LeanLayer:
 
     def __call__(self, x: Tensor, *others: Any, **named: Any) -> Tensor:
         if isinstance(self.module, nn.Conv2d) and x.shape == self.weight.shape:
-            return self.forward(x, *others, **named)  # what is kept of the two could not be told from each other
+            return self.forward(
+                x, *others, **named
+            )  # what is kept of the two could not be told from each other
         dtype = self._computed_in(x)
-        if isinstance(self.module, nn.Linear) and self.weight.dtype == dtype and self.weight.device == x.device:
+        if (
+            isinstance(self.module, nn.Linear)
+            and self.weight.dtype == dtype
+            and self.weight.device == x.device
+        ):
             return self.forward(x.to(dtype), *others, **named)  # keeps the weight itself, and nothing else
-        with self._weight_in(dtype, x.device), saved_tensors_hooks(partial(self._keep, x.shape), self._give_back):
+        with (
+            self._weight_in(dtype, x.device),
+            saved_tensors_hooks(partial(self._keep, x.shape), self._give_back),
+        ):
             return self.forward(x.to(dtype), *others, **named)
 
     def _computed_in(self, x: Tensor) -> torch.dtype:
@@ -83,12 +100,16 @@ class _LeanLayer:
 
     @contextmanager
     def _weight_in(self, dtype: torch.dtype, device: torch.device) -> Iterator[None]:
-        """The weight is already in `dtype`, so that nobody casts it into new memory; one on another device is left for the host to move."""
+        """The weight is already in `dtype`, so that nobody casts it into new memory; one on another device is
+        left for the host to move.
+        """
         if self.weight.dtype == dtype or self.weight.device != device:
             yield
             return
         weight = self.weight
-        self.module._parameters["weight"] = nn.Parameter(self.scratch.cast(weight.detach(), dtype), requires_grad=False)
+        self.module._parameters["weight"] = nn.Parameter(
+            self.scratch.cast(weight.detach(), dtype), requires_grad=False
+        )
         try:
             yield
         finally:

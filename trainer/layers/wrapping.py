@@ -10,8 +10,13 @@ Forward = Callable[..., Any]
 
 
 @contextmanager
-def forwards_wrapped(modules: Iterable[nn.Module], wrap: Callable[[nn.Module, Forward], Forward]) -> Iterator[None]:
-    """Each module's forward is `wrap(module, forward)` inside the block, and its own again after it. Forward hooks stay outside of it."""
+def forwards_wrapped(
+    modules: Iterable[nn.Module], wrap: Callable[[nn.Module, Forward], Forward]
+) -> Iterator[None]:
+    """Each module's forward is `wrap(module, forward)` inside the block, and its own again after it.
+
+    Forward hooks stay outside of it.
+    """
     with ExitStack() as undo:
         for module in modules:
             undo.callback(_put_back, module, vars(module).get("forward"))

@@ -22,8 +22,15 @@ class LossGrid:
     timesteps: tuple[int, ...]
 
     @classmethod
-    def draw(cls, pictures: Sequence[LatentPicture], timesteps: int, generator: torch.Generator, samples: int | None = None) -> "LossGrid":
-        """`samples` of the pictures, spread evenly over them, repeated where there are fewer; None takes each picture once, at least 32.
+    def draw(
+        cls,
+        pictures: Sequence[LatentPicture],
+        timesteps: int,
+        generator: torch.Generator,
+        samples: int | None = None,
+    ) -> "LossGrid":
+        """`samples` of the pictures, spread evenly over them, repeated where there are fewer; None takes each
+        picture once, at least 32.
 
         The samples cover the timesteps evenly, in the middles of equal intervals.
         """

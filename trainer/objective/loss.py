@@ -1,4 +1,6 @@
-"""What is minimised: how well the network predicts the noise in a noised latent (Ho et al. 2020, arXiv 2006.11239, eq. 14)."""
+"""What is minimised: how well the network predicts the noise in a noised latent (Ho et al. 2020, arXiv
+2006.11239, eq. 14).
+"""
 
 from collections.abc import Sequence
 
@@ -8,7 +10,9 @@ from torch.nn import functional as F
 from .network import Network
 
 
-def losses(network: Network, latents: Tensor, captions: Sequence[str], noise: Tensor, timesteps: Tensor) -> Tensor:
+def losses(
+    network: Network, latents: Tensor, captions: Sequence[str], noise: Tensor, timesteps: Tensor
+) -> Tensor:
     """Mean squared error of each picture's prediction, [batch], fp32."""
     text = network.encode_text(captions)
     predicted = network.predict(network.noised(latents, noise, timesteps), timesteps, text)

@@ -12,7 +12,9 @@ class AdamW(RunOptimizer):
     def __init__(self, config: OptimizerConfig, parts: Parts, steps: int) -> None:
         self.rate = config.adamw_rate
         speeds = {part: config.speed_of(part) for part in parts}
-        super().__init__(torch.optim.AdamW(groups_of(parts), **adam_settings(config)), speeds, config.learning_rate)
+        super().__init__(
+            torch.optim.AdamW(groups_of(parts), **adam_settings(config)), speeds, config.learning_rate
+        )
 
     @property
     def scale(self) -> float:

@@ -1,4 +1,6 @@
-"""An exponential average of the LoRA's weights, which is calmer than the weights themselves (Polyak & Juditsky 1992)."""
+"""An exponential average of the LoRA's weights, which is calmer than the weights themselves (Polyak &
+Juditsky 1992).
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -25,10 +25,13 @@ class Numbers(NamedTuple):
 class RunOptimizer(ABC):
     """Drives a torch optimizer whose groups are the trained parts, in the order of `speeds`.
 
-    Subclasses say what their optimizer does otherwise: where its d is, how a part's speed is told, what it averages.
+    Subclasses say what their optimizer does otherwise: where its d is, how a part's speed is told, what it
+    averages.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, speeds: Mapping[str, float], learning_rate: float) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, speeds: Mapping[str, float], learning_rate: float
+    ) -> None:
         self.optimizer, self.speeds, self.learning_rate = optimizer, dict(speeds), learning_rate
         self.stopped: set[str] = set()
         self.frozen = False  # d
@@ -47,8 +50,14 @@ class RunOptimizer(ABC):
         """What the learning rate is multiplied by to give AdamW's: d, or a fixed rate."""
 
     def rates(self) -> dict[str, float]:
-        """d * lr of each part that trains, as the next step uses it: what AdamW would call its learning rate."""
-        return {part: self.scale * self._rate * speed for part, speed in self.speeds.items() if part not in self.stopped}
+        """d * lr of each part that trains, as the next step uses it: what AdamW would call its learning
+        rate.
+        """
+        return {
+            part: self.scale * self._rate * speed
+            for part, speed in self.speeds.items()
+            if part not in self.stopped
+        }
 
     def set_rate(self, factor: float) -> None:
         """The schedule's factor for the next step."""
@@ -66,7 +75,9 @@ class RunOptimizer(ABC):
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def step(self, loss: Tensor) -> Numbers:
-        """One step, with `loss` (0-dim) read in the same wait for the device; nothing where a number is not finite."""
+        """One step, with `loss` (0-dim) read in the same wait for the device; nothing where a number is not
+        finite.
+        """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         value, norm = torch.stack((loss, gradient_norm(gradients, loss.device))).tolist()
         finite = math.isfinite(value) and math.isfinite(norm)
@@ -110,7 +121,10 @@ class RunOptimizer(ABC):
 
     @torch.no_grad()
     def restore(self, snapshot: Any) -> None:
-        """The parameters and state of a snapshot; the gradients are gone. What was stopped or frozen since stays so, limits too."""
+        """The parameters and state of a snapshot; the gradients are gone.
+
+        What was stopped or frozen since stays so, limits too.
+        """
         weights, state = snapshot
         self.optimizer.load_state_dict(deepcopy(state))  # torch puts the tensors to use as they are
         for p, weight in zip(self.parameters, weights, strict=True):

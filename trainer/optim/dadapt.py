@@ -1,4 +1,5 @@
-"""D-Adaptation for Adam as a torch optimizer: `dadapt_math` in a handful of tensor operations a step, whatever the number of layers.
+"""D-Adaptation for Adam as a torch optimizer: `dadapt_math` in a handful of tensor operations a step,
+whatever the number of layers.
 
 `flat_parameters` makes the parameters of a group views of one tensor and their gradients views of another.
 """
@@ -18,21 +19,25 @@ from .dadapt_checks import ONE_D, expect, refuse_parameters, refuse_settings
 from .dadapt_math import Estimate, adam_step, bias_correction, form_sums, in_range, next_d
 from .flat_parameters import Block, FlatParameters, Layout, Sums, by_kind
 
-LEAST_RATE = 1e-30  # of d * lr; below, a parameter would not move in any dtype, and m in such units leaves fp32's range
+# of d * lr; below, a parameter would not move in any dtype, and m in such units leaves fp32's range
+LEAST_RATE = 1e-30
 
 
 class DAdaptAdam(torch.optim.Optimizer):
     """`dadaptation.DAdaptAdam` 3.2 over flat buffers: same numbers, same state, one synchronization a step.
 
-    Parameters become views of the optimizer's buffers until `release()`; write into them, do not replace their data. A step
-    with a gradient that is not finite changes nothing and is counted in `skipped_steps` and `consecutive_skipped`. Different
-    speeds for different groups are their `layer_scale`; all groups share one rate and one d.
+    Parameters become views of the optimizer's buffers until `release()`; write into them, do not replace
+    their data. A step with a gradient that is not finite changes nothing and is counted in `skipped_steps`
+    and `consecutive_skipped`. Different speeds for different groups are their `layer_scale`; all groups share
+    one rate and one d.
 
-    `state_dict()` is what `dadaptation.DAdaptAdam` loads and saves, with a few more entries that it carries along. As in every
-    torch optimizer its tensors are the live ones: copy.deepcopy() it to keep it while training goes on.
+    `state_dict()` is what `dadaptation.DAdaptAdam` loads and saves, with a few more entries that it carries
+    along. As in every torch optimizer its tensors are the live ones: copy.deepcopy() it to keep it while
+    training goes on.
 
-    After `zero_grad()` a parameter that the loss does not reach has a zero gradient, not none: its moments decay as Adam's do.
-    `zero_grad(set_to_none=True)` leaves it out of the step, as dadaptation does, and costs a copy of all gradients.
+    After `zero_grad()` a parameter that the loss does not reach has a zero gradient, not none: its moments
+    decay as Adam's do. `zero_grad(set_to_none=True)` leaves it out of the step, as dadaptation does, and
+    costs a copy of all gradients.
     """
 
     def __init__(
@@ -51,11 +56,15 @@ class DAdaptAdam(torch.optim.Optimizer):
         s_dtype: torch.dtype | None = None,  # None: as the parameters; torch.bfloat16 saves 2 bytes a value
         block_size: int | None = None,  # values; None: what fits the device
     ):
-        defaults = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decouple=decouple, layer_scale=1.0)
+        defaults = dict(
+            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decouple=decouple, layer_scale=1.0
+        )
         defaults |= dict(use_bias_correction=use_bias_correction, growth_rate=growth_rate)
         defaults |= dict(d=min(d0, d_cap), d_cap=d_cap, d_frozen=False, k=0)
         defaults |= dict(nw=0.0, stopped=False, stopped_s_l1=0.0)  # this group's share of the sums
-        defaults |= dict(numerator_weighted=0.0, log_every=0, fsdp_in_use=False)  # for dadaptation, which reads them here
+        defaults |= dict(
+            numerator_weighted=0.0, log_every=0, fsdp_in_use=False
+        )  # for dadaptation, which reads them here
         self._flats: list[FlatParameters] = []
         self._latest_layout: Layout | None = None
         self.s_dtype, self.block_size = s_dtype, block_size
@@ -73,7 +82,9 @@ class DAdaptAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Tensor | None = None) -> Any:
-        """`loss` (0-dim) is read in the step's one synchronization, into `self.loss`; if it is not finite, nothing changes either."""
+        """`loss` (0-dim) is read in the step's one synchronization, into `self.loss`; if it is not finite,
+        nothing changes either.
+        """
         result = None if closure is None else torch.enable_grad()(closure)()
         lr = self._rate()
         layout = self._layout() if self.d * lr > LEAST_RATE else None
@@ -113,7 +124,10 @@ class DAdaptAdam(torch.optim.Optimizer):
             form_sums(block.g, block.v, block.s, scratch=free, sums=block.sums, **settings)
 
     def _estimate(self, blocks: Sequence[Block], sums: Sequence[Sums], dlr: float) -> Estimate:
-        """Both sums by group, and d. A stopped group is one whose gradient is zero: its shares fade together."""
+        """Both sums by group, and d.
+
+        A stopped group is one whose gradient is zero: its shares fade together.
+        """
         if self.d_frozen:
             return Estimate(d=self.d, nw=[0.0] * len(self.param_groups), moves=True)
         sqrt_beta2 = self._sqrt_beta2
@@ -123,11 +137,16 @@ class DAdaptAdam(torch.optim.Optimizer):
             r = self.param_groups[block.group]["layer_scale"]
             numerator[block.group] += r * dlr * share.numerator
             s_l1[block.group] += sqrt_beta2 * r * share.s_l1
-        nw = [sqrt_beta2 * group["nw"] + (1 - sqrt_beta2) * new for group, new in zip(self.param_groups, numerator, strict=True)]
+        nw = [
+            sqrt_beta2 * group["nw"] + (1 - sqrt_beta2) * new
+            for group, new in zip(self.param_groups, numerator, strict=True)
+        ]
         if sum(s_l1) == 0:  # every gradient so far was zero
             return Estimate(d=self.d, nw=nw, moves=False)
         limits = dict(growth_rate=self.param_groups[0]["growth_rate"], d_cap=self.d_cap)
-        return Estimate(d=next_d(self.d, sum(nw), sum(s_l1), sqrt_beta2=sqrt_beta2, **limits), nw=nw, moves=True)
+        return Estimate(
+            d=next_d(self.d, sum(nw), sum(s_l1), sqrt_beta2=sqrt_beta2, **limits), nw=nw, moves=True
+        )
 
     def _adam_step(self, blocks: Sequence[Block], scratch: Sequence[Tensor], dlr: float) -> None:
         beta1, beta2 = self.param_groups[0]["betas"]
@@ -157,7 +176,9 @@ class DAdaptAdam(torch.optim.Optimizer):
 
     @d_cap.setter
     def d_cap(self, cap: float) -> None:
-        """Holds from the next step on, also against a d that is already above: what is in the momentum shrinks with it."""
+        """Holds from the next step on, also against a d that is already above: what is in the momentum
+        shrinks with it.
+        """
         expect(cap > 0, f"d_cap: expected a number above 0, got {cap}.")
         if cap < self.d:
             for flat in self._flats:
@@ -169,7 +190,9 @@ class DAdaptAdam(torch.optim.Optimizer):
         return self.param_groups[0]["d_frozen"]
 
     def freeze_d(self) -> None:
-        """Keep d as it is for good and free s: from here on this is Adam at the rate d * lr, with 8 bytes of state a value."""
+        """Keep d as it is for good and free s: from here on this is Adam at the rate d * lr, with 8 bytes of
+        state a value.
+        """
         self._set(d_frozen=True, nw=0.0, stopped_s_l1=0.0)
         for flat in self._flats:
             flat.s = None
@@ -178,10 +201,14 @@ class DAdaptAdam(torch.optim.Optimizer):
     def stop_group(self, index: int) -> None:
         """End the training of a group: it never moves again, its state is freed, its gradients are ignored.
 
-        For d it counts as a group whose gradient is zero, so that its share fades out of both sums at the same rate. Taking the
-        share away at once makes d jump: by 1.1 to 7 times on toy problems where the stopped part was the noisier one.
+        For d it counts as a group whose gradient is zero, so that its share fades out of both sums at the
+        same rate. Taking the share away at once makes d jump: by 1.1 to 7 times on toy problems where the
+        stopped part was the noisier one.
         """
-        expect(0 <= index < len(self.param_groups), f"Expected a group from 0 to {len(self.param_groups) - 1}, got {index}.")
+        expect(
+            0 <= index < len(self.param_groups),
+            f"Expected a group from 0 to {len(self.param_groups) - 1}, got {index}.",
+        )
         group = self.param_groups[index]
         flats = [flat for flat in self._flats if flat.group == index]
         group["stopped_s_l1"] += self._s_l1(index)
@@ -192,7 +219,10 @@ class DAdaptAdam(torch.optim.Optimizer):
         self._after_change()
 
     def release(self) -> None:
-        """Give every parameter a tensor of its own and let the buffers go. The optimizer is finished afterwards."""
+        """Give every parameter a tensor of its own and let the buffers go.
+
+        The optimizer is finished afterwards.
+        """
         for index in range(len(self.param_groups)):
             self.stop_group(index)
 
@@ -201,17 +231,25 @@ class DAdaptAdam(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         self._set(numerator_weighted=sum(group["nw"] for group in self._active_groups()))
         for state in self.state.values():
-            state["step"] = self.param_groups[0]["k"]  # dadaptation counts it for each parameter, and never reads it
+            state["step"] = self.param_groups[0][
+                "k"
+            ]  # dadaptation counts it for each parameter, and never reads it
         counts = dict(skipped_steps=self.skipped_steps, consecutive_skipped=self.consecutive_skipped)
         return super().state_dict() | counts
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        expect(not self._flats, "All groups have to be there when the optimizer is made: their buffers are laid out then.")
+        expect(
+            not self._flats,
+            "All groups have to be there when the optimizer is made: their buffers are laid out then.",
+        )
         super().add_param_group(param_group)
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From here or from `dadaptation.DAdaptAdam`. Gradients are lost; rates and limits are overwritten, as torch does it."""
+        """From here or from `dadaptation.DAdaptAdam`.
+
+        Gradients are lost; rates and limits are overwritten, as torch does it.
+        """
         groups = [{**self.defaults, **group} for group in state_dict["param_groups"]]
         refuse_settings(groups)
         super().load_state_dict(state_dict | {"param_groups": groups})
@@ -224,7 +262,9 @@ class DAdaptAdam(torch.optim.Optimizer):
         self.consecutive_skipped = state_dict.get("consecutive_skipped", 0)
 
     def _share_numerator(self) -> None:
-        """Groups of a state that dadaptation wrote get their share of its one numerator in proportion to r * |s|_1."""
+        """Groups of a state that dadaptation wrote get their share of its one numerator in proportion to r *
+        |s|_1.
+        """
         total = self.param_groups[0]["numerator_weighted"]
         if sum(group["nw"] for group in self._active_groups()) == total:
             return
@@ -280,7 +320,11 @@ class DAdaptAdam(torch.optim.Optimizer):
         return self._latest_layout
 
 
-def reference_optimizer(params: Iterable[Any], *, decouple: bool = True, **settings: Any) -> torch.optim.Optimizer:
-    """`dadaptation.DAdaptAdam` with the settings that `DAdaptAdam` shares with it, without the line that it prints."""
+def reference_optimizer(
+    params: Iterable[Any], *, decouple: bool = True, **settings: Any
+) -> torch.optim.Optimizer:
+    """`dadaptation.DAdaptAdam` with the settings that `DAdaptAdam` shares with it, without the line that it
+    prints.
+    """
     dadaptation = package("dadaptation", "The implementation 'reference'")
     return quietly(dadaptation.DAdaptAdam, params, decouple=decouple, **settings)

@@ -1,9 +1,10 @@
 """D-Adaptation for Adam, in a handful of tensor operations a step whatever the number of layers.
 
-    Defazio & Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", 2023, arXiv 2301.07733: its Adam, in the form of
-    `dadaptation` 3.2 (`dadapt_adam.py`), which is this module's reference.
+    Defazio & Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", 2023, arXiv 2301.07733: its Adam, in
+    the form of `dadaptation` 3.2 (`dadapt_adam.py`), which is this module's reference.
 
-Over all parameters together, with `r` the `layer_scale` of a group and `dlr = d * lr` for the d of the step before:
+Over all parameters together, with `r` the `layer_scale` of a group and `dlr = d * lr` for the d of the step
+before:
 
     nw  <- sqrt(b2) * nw + (1 - sqrt(b2)) * sum r * dlr * <g, s / (sqrt(v) + eps)>      old s, old v
     m   <- b1 * m + r * dlr * (1 - b1) * g
@@ -13,9 +14,9 @@ Over all parameters together, with `r` the `layer_scale` of a group and `dlr = d
     d   <- max(d, min(d^, d * growth_rate))
     p   <- p - decay * dlr * p - m / (sqrt(v) + eps)                                    new m, new v
 
-The move of p needs the d that is already inside m, so the two sums are all that has to reach the host: `form_sums` launches
-them over every group, one read brings them over, `next_d` gives d, and `adam_step` changes the state; or, where a sum is not
-finite, nothing is changed at all.
+The move of p needs the d that is already inside m, so the two sums are all that has to reach the host:
+`form_sums` launches them over every group, one read brings them over, `next_d` gives d, and `adam_step`
+changes the state; or, where a sum is not finite, nothing is changed at all.
 """
 
 from __future__ import annotations
@@ -55,10 +56,11 @@ def form_sums(
 ) -> None:
     """The sums that decide d and whether there is a step at all. Changes no state.
 
-        numerator = <g, s / (sqrt(v) + eps)>        s_l1 = |s + (1 - sqrt(b2)) / sqrt(b2) * dlr * g|_1        g_norm = |g|_2
+        numerator = <g, s / (sqrt(v) + eps)>        s_l1 = |s + (1 - sqrt(b2)) / sqrt(b2) * dlr * g|_1
+        g_norm = |g|_2
 
-    The factors r, dlr and sqrt(b2) are left to the host. The norm is there for the log and as the guard: squares that overflow would
-    stay in v for ever.
+    The factors r, dlr and sqrt(b2) are left to the host. The norm is there for the log and as the guard:
+    squares that overflow would stay in v for ever.
     """
     torch.linalg.vector_norm(g, out=sums.g_norm)
     if s is None:
@@ -89,7 +91,8 @@ def adam_step(
     eps: float,
     decay: float,
 ) -> None:
-    """One step, in place, the equations of the module's docstring. The step is inside m: nothing of the new d.
+    """One step, in place, the equations of the module's docstring. The step is inside m: nothing of the new
+    d.
 
     `decay` is AdamW's (Loshchilov & Hutter, arXiv 1711.05101) and, as in dadaptation, not scaled by r.
     """
@@ -108,11 +111,26 @@ def adam_step(
     p.addcdiv_(m, _denominator(v, eps, out=scratch), value=-1)
 
 
-def _fused_adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, *, rate: float, beta1: float, beta2: float, eps: float, decay: float) -> None:
-    """m, v and p in one kernel of torch's: with m in units of `rate` they move as in AdamW, but for its corrections of the first steps."""
+def _fused_adam(
+    p: Tensor,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    *,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
+) -> None:
+    """m, v and p in one kernel of torch's: with m in units of `rate` they move as in AdamW, but for its
+    corrections of the first steps.
+    """
     late = torch.full((), LATE_STEP, device=p.device, dtype=torch.float32)
     m.mul_(1 / rate)
-    settings = dict(lr=rate, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay, amsgrad=False, maximize=False)
+    settings = dict(
+        lr=rate, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay, amsgrad=False, maximize=False
+    )
     adamw([p], [g], [m], [v], [], [late], fused=True, foreach=False, **settings)
     m.mul_(rate)
 
@@ -132,8 +150,11 @@ def _undecayed_s(s: Tensor, g: Tensor, dlr: float, sqrt_beta2: float, *, out: Te
 
 
 def in_range(blocks: Sequence[Block], sums: Sequence[Sums], estimate: Estimate) -> bool:
-    """Every sum is a number; the square of no gradient, nor that of d, leaves the range of the parameters' dtype."""
+    """Every sum is a number; the square of no gradient, nor that of d, leaves the range of the parameters'
+    dtype.
+    """
     return all(
-        all(map(math.isfinite, share)) and max(share.g_norm, estimate.d) < math.sqrt(torch.finfo(block.g.dtype).max)
+        all(map(math.isfinite, share))
+        and max(share.g_norm, estimate.d) < math.sqrt(torch.finfo(block.g.dtype).max)
         for block, share in zip(blocks, sums, strict=True)
     )

@@ -1,4 +1,6 @@
-"""The memory of an optimizer: parameters of one group as views of one tensor, and the blocks of it that a step works on."""
+"""The memory of an optimizer: parameters of one group as views of one tensor, and the blocks of it that a
+step works on.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from torch.nn import Parameter
 from ..errors import TrainerError
 
 ALIGNMENT = 64  # values; every parameter starts on 256 bytes, as the allocator's own tensors do
-CPU_BLOCK = 2**18  # values; run.py bench optimizer --blocks: six arrays of 1 MB stay in the last-level cache, calls are few
+CPU_BLOCK = (
+    2**18
+)  # values; run.py bench optimizer --blocks: six arrays of 1 MB stay in the last-level cache, calls are few
 Kind = tuple[torch.device, torch.dtype]
 
 
@@ -44,10 +48,11 @@ class Block(NamedTuple):
 
 
 class FlatParameters:
-    """Parameters of one group on one device as views of one tensor; their gradients and the optimizer's state likewise.
+    """Parameters of one group on one device as views of one tensor; their gradients and the optimizer's state
+    likewise.
 
-    Padding between parameters is zero in all five and stays zero. Autograd adds into a gradient that is already there in
-    place, so from the second step on it writes into `g` by itself.
+    Padding between parameters is zero in all five and stays zero. Autograd adds into a gradient that is
+    already there in place, so from the second step on it writes into `g` by itself.
     """
 
     def __init__(self, group: int, params: Sequence[Parameter], s_dtype: torch.dtype | None):
@@ -69,13 +74,19 @@ class FlatParameters:
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """`flat` (size,) cut into one view per parameter, of its shape."""
-        return [flat[span.start : span.start + p.numel()].view(p.shape) for p, span in zip(self.params, self.spans, strict=True)]
+        return [
+            flat[span.start : span.start + p.numel()].view(p.shape)
+            for p, span in zip(self.params, self.spans, strict=True)
+        ]
 
     def state(self) -> dict[Parameter, dict[str, Any]]:
         """The state under dadaptation's names, as views."""
         flats = {"exp_avg": self.m, "exp_avg_sq": self.v, "s": self.s}
         views = {name: self.views(flat) for name, flat in flats.items() if flat is not None}
-        return {p: {"step": 0} | {name: of_all[i] for name, of_all in views.items()} for i, p in enumerate(self.params)}
+        return {
+            p: {"step": 0} | {name: of_all[i] for name, of_all in views.items()}
+            for i, p in enumerate(self.params)
+        }
 
     def take_gradients(self) -> tuple[bool, ...]:
         """Bring home the gradients that are tensors of their own; which parameters have one at all."""
@@ -122,7 +133,9 @@ class FlatParameters:
 
 
 class Layout(NamedTuple):
-    """The blocks of a step for one pattern of gradients, and the tensors (blocks of that device, 3) behind their sums."""
+    """The blocks of a step for one pattern of gradients, and the tensors (blocks of that device, 3) behind
+    their sums.
+    """
 
     present: list[tuple[bool, ...]]
     blocks: list[Block]
@@ -130,7 +143,9 @@ class Layout(NamedTuple):
     longest: dict[Kind, int]  # values in the longest block
 
     @classmethod
-    def of(cls, flats: Sequence[FlatParameters], present: list[tuple[bool, ...]], block_size: int | None) -> Layout:
+    def of(
+        cls, flats: Sequence[FlatParameters], present: list[tuple[bool, ...]], block_size: int | None
+    ) -> Layout:
         """`block_size` None: stretches stay whole on an accelerator and fit the cache on a CPU."""
         stretches = defaultdict(list)
         for flat, has_gradient in zip(flats, present, strict=True):
@@ -143,21 +158,29 @@ class Layout(NamedTuple):
             longest[device, dtype] = max((cut.stop - cut.start for _, cut in cuts), default=0)
             for (flat, cut), row in zip(cuts, rows, strict=True):
                 s = None if flat.s is None else flat.s[cut]
-                blocks.append(Block(flat.group, flat.p[cut], flat.g[cut], flat.m[cut], flat.v[cut], s, Sums(*row)))
+                blocks.append(
+                    Block(flat.group, flat.p[cut], flat.g[cut], flat.m[cut], flat.v[cut], s, Sums(*row))
+                )
         return cls(present, blocks, sums, longest)
 
     def scratch(self) -> list[Tensor]:
         """(n,) for every block: all on one device the same memory, which lives for one step."""
-        memory = {kind: torch.empty(size, device=kind[0], dtype=kind[1]) for kind, size in self.longest.items()}
+        memory = {
+            kind: torch.empty(size, device=kind[0], dtype=kind[1]) for kind, size in self.longest.items()
+        }
         return [memory[block.kind][: len(block.g)] for block in self.blocks]
 
     def read(self, loss: Tensor | None) -> tuple[list[Sums], float]:
-        """The sums of all blocks and the loss on the host: the step's one synchronization (one per device where there are several)."""
+        """The sums of all blocks and the loss on the host: the step's one synchronization (one per device
+        where there are several).
+        """
         sums, value = [], 0.0
         waiting = loss
         for rows in self.sums:
             if waiting is not None and waiting.device == rows.device:
-                *read, (value, *_) = torch.cat((rows, waiting.to(rows.dtype).expand(1, rows.shape[1]))).tolist()
+                *read, (value, *_) = torch.cat(
+                    (rows, waiting.to(rows.dtype).expand(1, rows.shape[1]))
+                ).tolist()
                 waiting = None
             else:
                 read = rows.tolist()
@@ -166,8 +189,9 @@ class Layout(NamedTuple):
 
 
 _MOVED = (
-    "A parameter of shape {} no longer lies where the optimizer put it: something replaced its data (module.to(), "
-    "load_state_dict(assign=True)). Copy into it instead, or build the optimizer after the move."
+    "A parameter of shape {} no longer lies where the optimizer put it: something replaced its data"
+    " (module.to(), load_state_dict(assign=True)). Copy into it instead, or build the optimizer after the"
+    " move."
 )
 
 

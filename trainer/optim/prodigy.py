@@ -15,8 +15,9 @@ from .with_d import WithD
 class Prodigy(WithD):
     """Prodigy (Mishchenko & Defazio 2023, arXiv 2306.06101), from the prodigyopt package.
 
-    It has no speeds for parts. A speed r is Prodigy on parameters divided by r: an update of the same size there is r times as large
-    here, and the part's share in the estimate of d follows, as with dadaptation's `layer_scale`.
+    It has no speeds for parts. A speed r is Prodigy on parameters divided by r: an update of the same size
+    there is r times as large here, and the part's share in the estimate of d follows, as with dadaptation's
+    `layer_scale`.
     """
 
     d_inside: ClassVar[Mapping[str, int]] = {"exp_avg": 1, "exp_avg_sq": 2}
@@ -46,13 +47,20 @@ class Prodigy(WithD):
 
 
 class ProdigyScheduleFree(WithD):
-    """Prodigy with schedule-free averaging (Defazio et al. 2024, arXiv 2405.15682), from the prodigy-plus-schedule-free package."""
+    """Prodigy with schedule-free averaging (Defazio et al. 2024, arXiv 2405.15682), from the
+    prodigy-plus-schedule-free package.
+    """
 
     d_inside: ClassVar[Mapping[str, int]] = {"exp_avg_sq": 2, "exp_avg_sq_row": 2, "exp_avg_sq_col": 2}
 
     def __init__(self, config: OptimizerConfig, parts: Parts, steps: int) -> None:
         published = package("prodigyplus", "The preset 'Prodigy + schedule-free'").ProdigyPlusScheduleFree
-        settings = dict(lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay, d0=config.d0)
+        settings = dict(
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
+            d0=config.d0,
+        )
         settings |= dict(split_groups=False, prodigy_steps=round(steps * config.freeze_d_percent / 100))
         optimizer = quietly(published, groups_of(parts), **settings)
         optimizer.log = lambda message: None  # it prints

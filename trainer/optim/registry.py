@@ -1,4 +1,7 @@
-"""The optimizers of a run by name. Adding one is a class beside this file, an entry in ALGORITHMS, and a preset."""
+"""The optimizers of a run by name.
+
+Adding one is a class beside this file, an entry in ALGORITHMS, and a preset.
+"""
 
 from ..packages import package
 from ..settings.optimizer import OptimizerConfig
@@ -19,7 +22,9 @@ def _dadapt(config: OptimizerConfig, parts: Parts, steps: int) -> RunOptimizer:
 
 
 def refuse_missing_package(config: OptimizerConfig) -> None:
-    """Raises `SettingError` where the preset needs a package that is not installed, before anything expensive begins."""
+    """Raises `SettingError` where the preset needs a package that is not installed, before anything expensive
+    begins.
+    """
     if config.implementation == "reference":
         package("dadaptation", "The implementation 'reference'")
     elif config.algorithm in PACKAGES:
@@ -27,4 +32,9 @@ def refuse_missing_package(config: OptimizerConfig) -> None:
 
 
 PACKAGES = {"prodigy": "prodigyopt", "prodigy_schedule_free": "prodigyplus"}
-ALGORITHMS = {"dadapt": _dadapt, "prodigy": Prodigy, "prodigy_schedule_free": ProdigyScheduleFree, "adamw": AdamW}
+ALGORITHMS = {
+    "dadapt": _dadapt,
+    "prodigy": Prodigy,
+    "prodigy_schedule_free": ProdigyScheduleFree,
+    "adamw": AdamW,
+}

@@ -35,12 +35,17 @@ class UpdateSizes:
 
     @property
     def ratio(self) -> float | None:
-        """The text encoder's update over the UNet's, mean over the sampled steps; None when one part trains."""
+        """The text encoder's update over the UNet's, mean over the sampled steps;
+
+        None when one part trains.
+        """
         return _mean(self._ratios)
 
     @property
     def share(self) -> float | None:
-        """One update over the weights, of the part where that is larger, mean over the sampled steps of the run's second half."""
+        """One update over the weights, of the part where that is larger, mean over the sampled steps of the
+        run's second half.
+        """
         return _mean(self._shares)
 
 

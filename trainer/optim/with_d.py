@@ -1,7 +1,7 @@
 """What the optimizers that estimate d have in common.
 
-The parts share one d, so that "text encoder 0.5" means half the UNet's rate. An optimizer a part would let each d grow until it
-cancels the ratio.
+The parts share one d, so that "text encoder 0.5" means half the UNet's rate. An optimizer a part would let
+each d grow until it cancels the ratio.
 """
 
 from collections.abc import Mapping

@@ -19,15 +19,18 @@ COMPARED_COLOURS = ("#1f77b4", "#2a9d4a", "#d95f02", "#8e5bb5", "#333333", "#b59
 def draw_report(report: Report, size: tuple[int, int]):
     """A PIL.Image of `size` (width, height) in pixels of what a run reports."""
     if not isinstance(report, Report):
-        raise SettingError(f"report: expected the REPORT of a DAdapt Train node, got {type(report).__name__}. Connect that output.")
+        raise SettingError(
+            f"report: expected the REPORT of a DAdapt Train node, got {type(report).__name__}. Connect that"
+            " output."
+        )
     return draw_curves([asdict(record) for record in report.records], report.heldout, size)
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]], heldout: Sequence[HeldoutLoss], size: tuple[int, int]):
     """A PIL.Image of `size` (width, height) in pixels.
 
-    records: one a step, with "step", "loss" (None: skipped step), "loss_average", "dlr_unet" and "dlr_text_encoder"
-        (None: that part does not train), as in steps.jsonl.
+    records: one a step, with "step", "loss" (None: skipped step), "loss_average", "dlr_unet" and
+        "dlr_text_encoder" (None: that part does not train), as in steps.jsonl.
     heldout: in the order of their steps; may be empty. The best of the trained LoRAs is marked.
     """
     figure = _figure(size)
@@ -39,9 +42,11 @@ def draw_curves(records: Sequence[Mapping[str, Any]], heldout: Sequence[HeldoutL
 
 
 def draw_comparison(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]], size: tuple[int, int]):
-    """A PIL.Image of held-out losses: of each name, the runs of its seeds as thin lines and their mean as a thick one.
+    """A PIL.Image of held-out losses: of each name, the runs of its seeds as thin lines and their mean as a
+    thick one.
 
-    runs: for each name a list of runs, each of them (step, loss) pairs at the same steps; step 0 is the untouched model.
+    runs: for each name a list of runs, each of them (step, loss) pairs at the same steps; step 0 is the
+    untouched model.
     """
     figure = _figure(size)
     axes = figure.subplots()
@@ -59,7 +64,9 @@ def draw_comparison(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]], s
 def _figure(size: tuple[int, int]):
     """A Figure of its own: pyplot's state, which belongs to whoever uses pyplot, is not touched."""
     Figure = package("matplotlib.figure", "Drawing curves").Figure  # slow to import, and most runs never draw
-    return Figure(figsize=(size[0] / DOTS_PER_INCH, size[1] / DOTS_PER_INCH), dpi=DOTS_PER_INCH, layout="constrained")
+    return Figure(
+        figsize=(size[0] / DOTS_PER_INCH, size[1] / DOTS_PER_INCH), dpi=DOTS_PER_INCH, layout="constrained"
+    )
 
 
 def _as_image(figure):
@@ -78,7 +85,13 @@ def _draw_losses(axes, records: Sequence[Mapping[str, Any]], heldout: Sequence[H
     axes.plot(steps, losses, ".", color=LOSS_COLOUR, markersize=4, label="loss of a step")
     axes.plot(steps, averages, color=AVERAGE_COLOUR, label="loss, averaged")
     if heldout:
-        axes.plot(*zip(*map(_point, heldout), strict=True), "o-", color=HELDOUT_COLOUR, markersize=4, label="held-out loss")
+        axes.plot(
+            *zip(*map(_point, heldout), strict=True),
+            "o-",
+            color=HELDOUT_COLOUR,
+            markersize=4,
+            label="held-out loss",
+        )
         _mark_heldout(axes, heldout)
     axes.set_ylim(0, _upper_limit(losses, [*averages, *(measured.loss for measured in heldout)]))
     axes.set_ylabel("loss")
@@ -94,7 +107,13 @@ def _mark_heldout(axes, heldout: Sequence[HeldoutLoss]) -> None:
     if best is not heldout[-1]:
         _write_value(axes, heldout[-1], "right")
     axes.axvline(best.step, color=HELDOUT_COLOUR, linestyle=":", linewidth=1)
-    axes.plot(*_point(best), "*", color=HELDOUT_COLOUR, markersize=13, label=f"best: {best.loss:.4f} at step {best.step}")
+    axes.plot(
+        *_point(best),
+        "*",
+        color=HELDOUT_COLOUR,
+        markersize=13,
+        label=f"best: {best.loss:.4f} at step {best.step}",
+    )
 
 
 def _write_value(axes, measured: HeldoutLoss, alignment: str) -> None:
@@ -136,7 +155,9 @@ def _column(records: Iterable[Mapping[str, Any]], key: str) -> list[float]:
 
 
 def _upper_limit(losses: Iterable[float], always_shown: Iterable[float]) -> float:
-    """Leaves the top twentieth of the single losses out of sight: rare timesteps would flatten everything else."""
+    """Leaves the top twentieth of the single losses out of sight: rare timesteps would flatten everything
+    else.
+    """
     ordered = sorted(loss for loss in losses if loss == loss)  # nan is not itself
     shown = [loss for loss in always_shown if loss == loss]
     shown += ordered[len(ordered) * 19 // 20 - 1 :][:1]

@@ -1,4 +1,6 @@
-"""What a LoRA file says of how it was made: the established trainer's `ss_*` keys and the `modelspec.*` standard. All values strings."""
+"""What a LoRA file says of how it was made: the established trainer's `ss_*` keys and the `modelspec.*`
+standard. All values strings.
+"""
 
 import json
 from collections import Counter
@@ -21,7 +23,10 @@ OPTIMIZER_NAMES = {
     "prodigy_schedule_free": "prodigyplus.prodigy_plus_schedulefree.ProdigyPlusScheduleFree",
     "adamw": "torch.optim.adamw.AdamW",
 }
-DADAPT_NAMES = {"reference": "dadaptation.DAdaptAdam", "fast": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam"}
+DADAPT_NAMES = {
+    "reference": "dadaptation.DAdaptAdam",
+    "fast": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam",
+}
 TITLE_KEYS = ("modelspec.title", "ss_output_name")  # set by whoever names the file
 
 
@@ -63,7 +68,11 @@ def training_metadata(facts: RunFacts, last: StepRecord) -> dict[str, str]:
         "ss_network_module": "networks.lora",
         "ss_network_dim": lora.dim,
         "ss_network_alpha": float(lora.dim),
-        "ss_network_args": None if lora.layers == ATTENTION else json.dumps({"conv_dim": lora.dim, "conv_alpha": float(lora.dim)}),
+        "ss_network_args": (
+            None
+            if lora.layers == ATTENTION
+            else json.dumps({"conv_dim": lora.dim, "conv_alpha": float(lora.dim)})
+        ),
         "ss_optimizer": f"{_optimizer_name(resolved)}(weight_decay={resolved.weight_decay})",
         "ss_dadapt_growth_rate": recipe.growth_limit(facts.steps) if recipe.algorithm == "dadapt" else None,
         "ss_dadapt_recipe": json.dumps(asdict(resolved)),
@@ -93,7 +102,11 @@ def training_metadata(facts: RunFacts, last: StepRecord) -> dict[str, str]:
 
 
 def _optimizer_name(recipe: OptimizerConfig) -> str:
-    return DADAPT_NAMES[recipe.implementation] if recipe.algorithm == "dadapt" else OPTIMIZER_NAMES[recipe.algorithm]
+    return (
+        DADAPT_NAMES[recipe.implementation]
+        if recipe.algorithm == "dadapt"
+        else OPTIMIZER_NAMES[recipe.algorithm]
+    )
 
 
 def titled(metadata: dict[str, str], title: str) -> dict[str, str]:

@@ -10,7 +10,10 @@ from ..run.result import TrainingResult
 
 
 class Report(dict):
-    """The record of one run. As a dict it is the host's LOSS_MAP, {"loss": [a value a step]}, so that its Plot Loss Graph takes it."""
+    """The record of one run.
+
+    As a dict it is the host's LOSS_MAP, {"loss": [a value a step]}, so that its Plot Loss Graph takes it.
+    """
 
     def __init__(
         self,
@@ -74,14 +77,19 @@ class Report(dict):
         result, last = self.result, self.records[-1]
         lines = [f"Warning: {warning}" for warning in self.warnings]
         epochs = "1 epoch" if last.epoch == 1 else f"{last.epoch} epochs"
-        lines.append(f"{result.steps} steps, {epochs}, in {result.seconds:.0f} s ({result.seconds / result.steps:.2f} s a step)")
+        lines.append(
+            f"{result.steps} steps, {epochs}, in {result.seconds:.0f} s ({result.seconds / result.steps:.2f}"
+            " s a step)"
+        )
         if last.loss_average is not None:
             lines.append(f"loss {last.loss_average:.4f}, averaged over the last steps")
         if self.heldout:
             lines += self._heldout_lines()
         rates = {"UNet": last.dlr_unet, "text encoder": last.dlr_text_encoder}
         d = "" if result.d_last is None else f"d {result.d_first:.1e} to {result.d_last:.1e}; "
-        lines.append(f"{d}d·lr " + ", ".join(f"{part} {rate:.1e}" for part, rate in rates.items() if rate is not None))
+        lines.append(
+            f"{d}d·lr " + ", ".join(f"{part} {rate:.1e}" for part, rate in rates.items() if rate is not None)
+        )
         if result.update_ratio is not None:
             lines.append(f"the text encoder's updates were {result.update_ratio:.2f} times the UNet's")
         return lines + list(self.found)
@@ -89,11 +97,24 @@ class Report(dict):
     def _heldout_lines(self) -> list[str]:
         before, after, best = self.heldout[0].loss, self.heldout[-1].loss, self.best
         if before is None or after is None:
-            lines = ["held-out loss not finite at the end" if before else "held-out loss not finite before training"]
+            lines = [
+                (
+                    "held-out loss not finite at the end"
+                    if before
+                    else "held-out loss not finite before training"
+                )
+            ]
         else:
-            lines = [f"held-out loss {before:.4f} before, {after:.4f} after ({100 * (after / before - 1):+.1f}%)"]
+            lines = [
+                f"held-out loss {before:.4f} before, {after:.4f} after ({100 * (after / before - 1):+.1f}%)"
+            ]
         if self.overtraining_from is not None:
-            lines.append(f"overtraining began at step {best.step}, where the held-out loss was lowest: {best.loss:.4f}")
+            lines.append(
+                f"overtraining began at step {best.step}, where the held-out loss was lowest: {best.loss:.4f}"
+            )
         if self.handed_on != self.result.steps:
-            lines.append(f"handed on: the LoRA of step {self.handed_on}, the best one; the last one is kept in {self.run_folder}")
+            lines.append(
+                f"handed on: the LoRA of step {self.handed_on}, the best one; the last one is kept in"
+                f" {self.run_folder}"
+            )
         return lines

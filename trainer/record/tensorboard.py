@@ -1,4 +1,7 @@
-"""Event files for TensorBoard, under the tags that its users know from other trainers. Written where `tensorboard` is installed."""
+"""Event files for TensorBoard, under the tags that its users know from other trainers.
+
+Written where `tensorboard` is installed.
+"""
 
 import logging
 from importlib.util import find_spec
@@ -8,7 +11,9 @@ from ..run.events import HeldoutLoss, StepRecord
 
 
 class EventFiles:
-    """One run's event files below `folder`, which is made with the first of them; nothing where `tensorboard` is not installed."""
+    """One run's event files below `folder`, which is made with the first of them; nothing where `tensorboard`
+    is not installed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,8 +50,14 @@ class EventFiles:
         """None where the installed `tensorboard` does not load: an extra must not cost anybody their run."""
         try:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
-        except (ImportError, AttributeError, TypeError) as error:  # what its own imports raise beside another protobuf or numpy
+        except (
+            ImportError,
+            AttributeError,
+            TypeError,
+        ) as error:  # what its own imports raise beside another protobuf or numpy
             self._is_installed = False
-            logging.getLogger(__name__).warning("No event files for TensorBoard: it is installed, but does not load (%s).", error)
+            logging.getLogger(__name__).warning(
+                "No event files for TensorBoard: it is installed, but does not load (%s).", error
+            )
             return None
         return SummaryWriter(str(self.folder))

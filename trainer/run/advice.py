@@ -34,7 +34,9 @@ class Advice:
     def _is_stuck(self, d: float) -> bool:
         """Hardly above its start, neither on its way up as fast as it may, nor held low on purpose."""
         climbs = d >= self._last_d * (1 + 0.9 * (self._limit - 1)) > self._last_d
-        return d <= STUCK_BELOW * self.recipe.d0 and d < min(self.recipe.d_cap or TRAINS, TRAINS) and not climbs
+        return (
+            d <= STUCK_BELOW * self.recipe.d0 and d < min(self.recipe.d_cap or TRAINS, TRAINS) and not climbs
+        )
 
     def at_end(self, d_last: float | None, update_share: float | None) -> Iterator[Notice]:
         """`update_share`: size of an update over the size of the weights."""
@@ -42,14 +44,14 @@ class Advice:
         if before and d_last > CLIMBED * before:
             yield Notice(
                 self.steps,
-                f"d was still climbing at the end ({before:.1e} to {d_last:.1e} over the last tenth of the run), so the right rate was not "
-                "found yet: train longer, or raise d0",
+                f"d was still climbing at the end ({before:.1e} to {d_last:.1e} over the last tenth of the"
+                " run), so the right rate was not found yet: train longer, or raise d0",
             )
         if update_share is not None and update_share > HARSH:
             yield Notice(
                 self.steps,
-                f"each step changed the weights by {update_share:.0%} of their size, which is harsh and costs detail: halve the learning "
-                f"rate (here {self.recipe.learning_rate:g})",
+                f"each step changed the weights by {update_share:.0%} of their size, which is harsh and costs"
+                f" detail: halve the learning rate (here {self.recipe.learning_rate:g})",
             )
 
     def _stuck(self, record: StepRecord) -> str:
@@ -60,17 +62,25 @@ class Advice:
         elif self.recipe.learning_rate < 1:
             change = "set the learning rate to 1.0, " + change
         return (
-            f"after {STUCK_AT:.0%} of the run d is {record.d:.1e}, hardly above its start, so that next to nothing is learned yet: {change}"
+            f"after {STUCK_AT:.0%} of the run d is {record.d:.1e}, hardly above its start, so that next to"
+            f" nothing is learned yet: {change}"
         )
 
 
 def of_finished_run(skipped_steps: int, heldout: Sequence[HeldoutLoss]) -> Iterator[str]:
-    """What only the report says, because it takes the whole run. `heldout` begins with the untouched model, or is empty."""
+    """What only the report says, because it takes the whole run.
+
+    `heldout` begins with the untouched model, or is empty.
+    """
     if skipped_steps:
-        yield f"{skipped_steps} steps gave numbers that were not finite; they were left out and changed nothing; in fp16 a few are usual"
+        yield (
+            f"{skipped_steps} steps gave numbers that were not finite; they were left out and changed"
+            " nothing; in fp16 a few are usual"
+        )
     best = best_of(heldout)
     if best and heldout[0].loss is not None and best.loss >= heldout[0].loss:
         yield (
-            "the held-out loss was never below the untouched model's: on pictures that it has not seen, this LoRA is no gain. Check "
-            "that captions say what is in the pictures, and that the held-out pictures are of the same style or subject"
+            "the held-out loss was never below the untouched model's: on pictures that it has not seen, this"
+            " LoRA is no gain. Check that captions say what is in the pictures, and that the held-out"
+            " pictures are of the same style or subject"
         )

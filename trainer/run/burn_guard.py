@@ -1,7 +1,9 @@
-"""Catches a LoRA that burns: D-Adaptation can raise d in a few steps so far that the network breaks, and d never comes back.
+"""Catches a LoRA that burns: D-Adaptation can raise d in a few steps so far that the network breaks, and d
+never comes back.
 
-A few training pictures with fixed noises and timesteps are measured as the run goes and at its end. Where their loss rises well above
-what the untouched model had on them, the run goes back to the state of the last good measurement, and d stays below where it burnt.
+A few training pictures with fixed noises and timesteps are measured as the run goes and at its end. Where
+their loss rises well above what the untouched model had on them, the run goes back to the state of the last
+good measurement, and d stays below where it burnt.
 """
 
 import math
@@ -36,13 +38,17 @@ class Burn:
     def text(self) -> str:
         loss = "not finite" if self.loss is None else f"{self.loss:.3f}"
         return (
-            f"burnt at step {self.step} (loss of {SAMPLES} fixed samples {loss}, {self.untouched:.3f} before training); went back to step "
-            f"{self.back_to}, with {self.limited} held below {self.limit:.1e} from here on"
+            f"burnt at step {self.step} (loss of {SAMPLES} fixed samples {loss}, {self.untouched:.3f} before"
+            f" training); went back to step {self.back_to}, with {self.limited} held below {self.limit:.1e}"
+            " from here on"
         )
 
 
 class BurnGuard:
-    """Watches one run. `probe` measures the loss; `snapshot` and `restore` take and give back whatever the run can lose."""
+    """Watches one run.
+
+    `probe` measures the loss; `snapshot` and `restore` take and give back whatever the run can lose.
+    """
 
     def __init__(
         self,
@@ -61,7 +67,8 @@ class BurnGuard:
         self._good(step=0)
 
     def after_step(self, step: int, skipped_in_a_row: int, is_last: bool) -> None:
-        """Measures if it is time to, and goes back if it burns. Raises `DivergedError` when halving d again and again is no help.
+        """Measures if it is time to, and goes back if it burns. Raises `DivergedError` when halving d again
+        and again is no help.
 
         skipped_in_a_row: steps until this one that were not finite, which a burnt LoRA gives as well.
         """
@@ -88,12 +95,14 @@ class BurnGuard:
         self.optimizer.keep_below(limit)
         self._grew, self._highest = step, self.optimizer.scale
         limited = "the rate" if self.optimizer.d is None else "d"
-        burn = Burn(step, self._good_step, loss if math.isfinite(loss) else None, self.untouched, limit, limited)
+        burn = Burn(
+            step, self._good_step, loss if math.isfinite(loss) else None, self.untouched, limit, limited
+        )
         self.burns.append(burn)
         if len(self.burns) > MOST_BURNS:
             raise DivergedError(
-                f"The LoRA burnt {len(self.burns)} times, though {limited} was halved each time. It was left as it was at step "
-                f"{self._good_step}, before the last burn. Check the pictures and captions, and that the model makes good pictures with "
-                "these settings."
+                f"The LoRA burnt {len(self.burns)} times, though {limited} was halved each time. It was left"
+                f" as it was at step {self._good_step}, before the last burn. Check the pictures and"
+                " captions, and that the model makes good pictures with these settings."
             )
         self.notify(Notice(step, burn.text))

@@ -7,7 +7,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step. d * lr is d * learning rate * schedule * the part's speed: what AdamW would call its learning rate."""
+    """One step. d * lr is d * learning rate * schedule * the part's speed: what AdamW would call its learning
+    rate.
+    """
 
     step: int  # from 1
     epoch: int  # from 1
@@ -18,7 +20,9 @@ class StepRecord:
     dlr_text_encoder: float | None
     gradient_norm: float | None  # None when it was not finite and the step was skipped
     seconds: float  # since the run began
-    peak_memory_mb: float | None  # so far: of the GPU, else of the process; None where the system does not say
+    peak_memory_mb: (
+        float | None
+    )  # so far: of the GPU, else of the process; None where the system does not say
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Held-out pictures during a run: when they are measured, which LoRA was best, and where overtraining began."""
+"""Held-out pictures during a run: when they are measured, which LoRA was best, and where overtraining
+began.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +12,8 @@ OVERTRAINED = 1.01  # the last loss over the best one
 
 
 def measured_steps(steps: int, batch_size: int, samples: int, every: int) -> set[int]:
-    """After which steps of a run a grid of `samples` is measured; always after the last. `every` 0: as often as is cheap.
+    """After which steps of a run a grid of `samples` is measured; always after the last. `every` 0: as often
+    as is cheap.
 
     A step costs three forward passes of its batch (backward takes two), a measurement one of its grid.
     """
@@ -27,7 +30,10 @@ def best_of(losses: Iterable[HeldoutLoss]) -> HeldoutLoss | None:
 
 
 def overtraining_began(losses: Sequence[HeldoutLoss]) -> HeldoutLoss | None:
-    """The lowest measurement, where the last one is more than 1% above it; None where the loss was still low at the end."""
+    """The lowest measurement, where the last one is more than 1% above it;
+
+    None where the loss was still low at the end.
+    """
     best = best_of(losses)
     if best is None or best is losses[-1]:
         return None

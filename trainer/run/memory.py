@@ -23,11 +23,20 @@ class StepMemory:
     lora: int  # the LoRA, its gradient and its optimizer
 
     @classmethod
-    def of(cls, run: RunConfig, precision: Precision, pictures: Sequence[LatentPicture], family: Family, values: int) -> "StepMemory":
+    def of(
+        cls,
+        run: RunConfig,
+        precision: Precision,
+        pictures: Sequence[LatentPicture],
+        family: Family,
+        values: int,
+    ) -> "StepMemory":
         """`values`: how many the LoRA holds."""
         largest = max(picture.latent.shape[-2] * picture.latent.shape[-1] for picture in pictures)
         pixels = largest * run.batch_size * precision.dtype.itemsize // 2
-        return cls(family.activation_bytes * pixels, family.checkpointed_bytes * pixels, BYTES_A_VALUE * values)
+        return cls(
+            family.activation_bytes * pixels, family.checkpointed_bytes * pixels, BYTES_A_VALUE * values
+        )
 
     def bytes(self, checkpointing: bool) -> int:
         return self.lora + (self.checkpointed if checkpointing else self.activations)
@@ -44,7 +53,10 @@ def start_of_peak(device: torch.device) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """Megabytes: the most that tensors took on the GPU, else the most that this process took; None where the system does not say."""
+    """Megabytes: the most that tensors took on the GPU, else the most that this process took;
+
+    None where the system does not say.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

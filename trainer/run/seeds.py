@@ -1,4 +1,6 @@
-"""One seeded generator for each thing that is drawn at random, so that changing one does not change the others."""
+"""One seeded generator for each thing that is drawn at random, so that changing one does not change the
+others.
+"""
 
 import hashlib
 from dataclasses import dataclass, fields
@@ -29,6 +31,13 @@ class Generators:
 
     @classmethod
     def seeded(cls, seed: int, device: torch.device = CPU) -> "Generators":
-        """What each step draws is drawn on `device`, if that can; the rest on the CPU, the same whatever the device."""
+        """What each step draws is drawn on `device`, if that can; the rest on the CPU, the same whatever the
+        device.
+        """
         there = device if device.type in DRAW else CPU
-        return cls(**{field.name: stream(seed, field.name, there if field.name in EACH_STEP else CPU) for field in fields(cls)})
+        return cls(
+            **{
+                field.name: stream(seed, field.name, there if field.name in EACH_STEP else CPU)
+                for field in fields(cls)
+            }
+        )

@@ -1,7 +1,8 @@
 """The training loop: batches in, LoRA parameters changed in place, what happens out through one callback.
 
-Nothing here knows where the model lives or who is watching. The caller attaches the adapters, owns them before, during and after, and
-stops the loop by raising from the callback: what has been trained until then is in the adapters.
+Nothing here knows where the model lives or who is watching. The caller attaches the adapters, owns them
+before, during and after, and stops the loop by raising from the callback: what has been trained until then is
+in the adapters.
 """
 
 import math
@@ -31,14 +32,26 @@ from ..settings.run import RunConfig
 from ..settings.schedule import rate_factor, warmup_steps
 from .advice import Advice
 from .burn_guard import SAMPLES, BurnGuard
-from .events import BestSoFar, Event, HeldoutLoss, KeptLora, Measuring, Notice, SafetyCopy, SavedOnTheWay, StepRecord
+from .events import (
+    BestSoFar,
+    Event,
+    HeldoutLoss,
+    KeptLora,
+    Measuring,
+    Notice,
+    SafetyCopy,
+    SavedOnTheWay,
+    StepRecord,
+)
 from .heldout import best_of, measured_steps
 from .loss_average import RunningAverage
 from .memory import peak_memory_mb, start_of_peak
 from .result import TrainingResult
 from .seeds import Generators
 
-MOST_SKIPPED_IN_A_ROW = 20  # steps that are not finite before a run is given up; enough to halve an fp16 loss scale down to 1
+MOST_SKIPPED_IN_A_ROW = (
+    20  # steps that are not finite before a run is given up; enough to halve an fp16 loss scale down to 1
+)
 SAFETY_SECONDS = 300.0  # between two safety copies
 
 
@@ -57,12 +70,13 @@ def train(
     on_event: Callable[[Event], None],
     heldout: LossGrid | None = None,
 ) -> TrainingResult:
-    """Trains `adapters`, which are attached to `network`. Calls `on_event` after each step, and for what happens between steps.
+    """Trains `adapters`, which are attached to `network`. Calls `on_event` after each step, and for what
+    happens between steps.
 
-    However it ends, the adapters hold what is to be handed on: the weights of the last step, or their average where the recipe averages.
-    At the end of a whole run the burn guard has looked at them; where an error or a cancel ends it, last some steps before.
-    Raises `SettingError` for a recipe that trains nothing to the end, and `DivergedError` when the numbers stay not finite or the LoRA
-    burns again and again.
+    However it ends, the adapters hold what is to be handed on: the weights of the last step, or their average
+    where the recipe averages. At the end of a whole run the burn guard has looked at them; where an error or
+    a cancel ends it, last some steps before. Raises `SettingError` for a recipe that trains nothing to the
+    end, and `DivergedError` when the numbers stay not finite or the LoRA burns again and again.
     """
     training = _Training(network, pictures, adapters, recipe, run, precision, on_event, heldout)
     with training.handed_on_at_the_end():
@@ -97,10 +111,16 @@ class _Training:
         self.warmup = warmup_steps(self.steps, self.recipe.warmup_percent)
         parts = parameters_by_part(adapters)
         self.recipe.refuse_stopping(parts)
-        self.freezes = _step_at(self.recipe.freeze_d_percent, self.steps) if self.recipe.freeze_d_percent != NEVER_FROZEN else None
+        self.freezes = (
+            _step_at(self.recipe.freeze_d_percent, self.steps)
+            if self.recipe.freeze_d_percent != NEVER_FROZEN
+            else None
+        )
         self.stops = _stops(self.recipe, parts, self.steps)
         self.optimizer = build_optimizer(recipe, parts, self.steps)
-        self.average = None if self.recipe.ema == NO_EMA else WeightAverage(self.optimizer.parameters, self.recipe.ema)
+        self.average = (
+            None if self.recipe.ema == NO_EMA else WeightAverage(self.optimizer.parameters, self.recipe.ema)
+        )
         generators = Generators.seeded(run.seed, network.device)
         self.batches = epochs(pictures, run.batch_size, generators.order)
         self.step_once = _Step(network, self.optimizer, precision, generators)
@@ -108,22 +128,36 @@ class _Training:
         self.advice = Advice(self.recipe, self.steps)
         self.loss_average = RunningAverage()
         self.heldout_losses: list[HeldoutLoss] = []
-        self.measured = measured_steps(self.steps, run.batch_size, len(heldout.pictures), run.measure_every) if heldout else set()
+        self.measured = (
+            measured_steps(self.steps, run.batch_size, len(heldout.pictures), run.measure_every)
+            if heldout
+            else set()
+        )
         self.save_every = run.save_every * _steps_per_unit(run, pictures)
         self._copied = 0.0  # seconds of the run at the last safety copy
-        self.probe = LossGrid.draw(pictures, network.timesteps, generators.probe, SAMPLES) if self.recipe.burn_guard else None
+        self.probe = (
+            LossGrid.draw(pictures, network.timesteps, generators.probe, SAMPLES)
+            if self.recipe.burn_guard
+            else None
+        )
 
     def run_all(self) -> TrainingResult:
         start_of_peak(self.network.device)
         if self.heldout:
             self._measure(None)
-        guard = BurnGuard(self.optimizer, self._probe_loss, self._snapshot, self._restore, self.on_event) if self.probe else None
+        guard = (
+            BurnGuard(self.optimizer, self._probe_loss, self._snapshot, self._restore, self.on_event)
+            if self.probe
+            else None
+        )
         d_first, began = self.optimizer.d, time.perf_counter()
         for step in range(self.steps):
             record = self._step(step, began)
             self.on_event(record)
             if guard:
-                guard.after_step(record.step, self.step_once.skipped_in_a_row, is_last=record.step == self.steps)
+                guard.after_step(
+                    record.step, self.step_once.skipped_in_a_row, is_last=record.step == self.steps
+                )
             self._between_steps(record)
         self._tell(self.advice.at_end(self.optimizer.d, self.updates.share))
         return TrainingResult(
@@ -139,7 +173,9 @@ class _Training:
 
     @contextmanager
     def handed_on_at_the_end(self) -> Iterator[None]:
-        """However the block ends, the adapters hold what is to be handed on, in tensors that nothing else holds."""
+        """However the block ends, the adapters hold what is to be handed on, in tensors that nothing else
+        holds.
+        """
         try:
             yield
         finally:
@@ -235,16 +271,28 @@ class _Training:
 class _Step:
     """One step after the other: forward, backward, and the optimizer where the numbers are finite."""
 
-    def __init__(self, network: Network, optimizer: RunOptimizer, precision: Precision, generators: Generators) -> None:
-        self.network, self.optimizer, self.precision, self.generators = network, optimizer, precision, generators
+    def __init__(
+        self, network: Network, optimizer: RunOptimizer, precision: Precision, generators: Generators
+    ) -> None:
+        self.network, self.optimizer, self.precision, self.generators = (
+            network,
+            optimizer,
+            precision,
+            generators,
+        )
         self.loss_scale = precision.loss_scale()
         self.skipped = self.skipped_in_a_row = 0
 
     def __call__(self, batch: Batch) -> Numbers:
-        """What the step was; where it was not finite, nothing was changed. Raises `DivergedError` after many such in a row."""
+        """What the step was; where it was not finite, nothing was changed.
+
+        Raises `DivergedError` after many such in a row.
+        """
         loss = self._backward(batch)
         if self.loss_scale.value != 1:
-            torch._foreach_mul_([p.grad for p in self.optimizer.parameters if p.grad is not None], 1 / self.loss_scale.value)
+            torch._foreach_mul_(
+                [p.grad for p in self.optimizer.parameters if p.grad is not None], 1 / self.loss_scale.value
+            )
         numbers = self.optimizer.step(loss)
         self.loss_scale.after_step(numbers.finite)
         self._count(numbers.finite)
@@ -257,7 +305,9 @@ class _Step:
         latents = batch.latents.to(device)
         drawn_on = generators.noise.device
         noise = torch.randn(latents.shape, generator=generators.noise, device=drawn_on).to(device)
-        timesteps = torch.randint(self.network.timesteps, (len(latents),), generator=generators.timesteps, device=drawn_on).to(device)
+        timesteps = torch.randint(
+            self.network.timesteps, (len(latents),), generator=generators.timesteps, device=drawn_on
+        ).to(device)
         with self.precision.autocast():
             loss = losses(self.network, latents, batch.captions, noise, timesteps).mean()
         (loss * self.loss_scale.value).backward()
@@ -268,8 +318,9 @@ class _Step:
         self.skipped += not finite
         if self.skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
             raise DivergedError(
-                f"{self.skipped_in_a_row} steps in a row gave a loss or gradient that is not finite ({self.precision}). The LoRA was "
-                "left as it was before them. Set precision to bf16 or fp32 at Train, or check that the model makes good pictures."
+                f"{self.skipped_in_a_row} steps in a row gave a loss or gradient that is not finite"
+                f" ({self.precision}). The LoRA was left as it was before them. Set precision to bf16 or fp32"
+                " at Train, or check that the model makes good pictures."
             )
 
 
@@ -288,5 +339,7 @@ def _stops(recipe: OptimizerConfig, parts: Mapping[str, Any], steps: int) -> dic
 
 
 def _step_at(percent: float, steps: int) -> int:
-    """The step, from 0, before which a share of the run is over; never before the first, nor after the last."""
+    """The step, from 0, before which a share of the run is over; never before the first, nor after the
+    last.
+    """
     return min(max(1, round(steps * percent / 100)), steps - 1)

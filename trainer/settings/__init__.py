@@ -1,1 +1,3 @@
-"""Every setting of a run, declared once with its default, range and help: the nodes show them, and they are checked here."""
+"""Every setting of a run, declared once with its default, range and help: the nodes show them, and they are
+checked here.
+"""

@@ -1,4 +1,6 @@
-"""How a setting is declared once: default, range, choices and help, for the dataclass that checks and the node that shows."""
+"""How a setting is declared once: default, range, choices and help, for the dataclass that checks and the
+node that shows.
+"""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -34,7 +36,9 @@ def check_settings(settings: Any) -> None:
         value = getattr(settings, name)
         label = name.replace("_", " ")
         if limits.choices and value not in limits.choices:
-            raise SettingError(f"{label}: expected one of {', '.join(map(repr, limits.choices))}, got {value!r}.")
+            raise SettingError(
+                f"{label}: expected one of {', '.join(map(repr, limits.choices))}, got {value!r}."
+            )
         if isinstance(default, bool) or not isinstance(default, int | float):
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -1,7 +1,8 @@
 """The recipe of one run: what DAdapt Optimizer shows.
 
-The recipe is the guide "the best LoRA optimizer for lazy people" of April 2023: learning rate 1.0, text encoder 0.5, UNet 1.0,
-constant with 10% warmup, decoupled weight decay 0.02, alpha = dim. The help texts carry its advice; the nodes show them as tooltips.
+The recipe is the guide "the best LoRA optimizer for lazy people" of April 2023: learning rate 1.0, text
+encoder 0.5, UNet 1.0, constant with 10% warmup, decoupled weight decay 0.02, alpha = dim. The help texts
+carry its advice; the nodes show them as tooltips.
 """
 
 import math
@@ -27,176 +28,214 @@ class OptimizerConfig:
 
     preset: str = setting(
         "guide 2023",
-        "One click for the whole recipe. What a preset sets or does not use has to stay below as it was in a new node. "
-        + " ".join(f"'{name}': {preset.help}." for name, preset in PRESETS.items()),
+        "One click for the whole recipe. What a preset sets or does not use has to stay below as it was in a"
+        " new node. " + " ".join(f"'{name}': {preset.help}." for name, preset in PRESETS.items()),
         choices=tuple(PRESETS),
     )
     learning_rate: float = setting(
         1.0,
-        "A share of the ideal rate, which is found by itself: 1.0 is full speed, 0.5 half speed. Lower it if the LoRA learns too "
-        "harshly; never set a classical rate such as 1e-4 here.",
+        "A share of the ideal rate, which is found by itself: 1.0 is full speed, 0.5 half speed. Lower it if"
+        " the LoRA learns too harshly; never set a classical rate such as 1e-4 here.",
         min=0.01,
         max=10.0,
         step=0.05,
     )
-    unet: float = setting(1.0, "Speed of the UNet, as a share of the learning rate above.", min=0.01, max=10.0, step=0.05)
+    unet: float = setting(
+        1.0, "Speed of the UNet, as a share of the learning rate above.", min=0.01, max=10.0, step=0.05
+    )
     text_encoder: float = setting(
         0.5,
-        "Speed of the text encoder, as a share of the learning rate above. 0.5 is truly half the UNet's speed: it burns more easily.",
+        "Speed of the text encoder, as a share of the learning rate above. 0.5 is truly half the UNet's"
+        " speed: it burns more easily.",
         min=0.01,
         max=10.0,
         step=0.05,
     )
     warmup_percent: float = setting(
         10.0,
-        "Share of the run over which the rate rises from nothing to full, in percent. 5 to 10 is good. It delays d, it does not change "
-        "where d ends.",
+        "Share of the run over which the rate rises from nothing to full, in percent. 5 to 10 is good. It"
+        " delays d, it does not change where d ends.",
         min=0.0,
         max=90.0,
         step=1.0,
     )
     schedule: str = setting(
         "constant",
-        "How the rate goes on after the warmup. 'cosine' lets it fall to nothing at the end of the run: the end is calm, and long runs "
-        "overtrain less.",
+        "How the rate goes on after the warmup. 'cosine' lets it fall to nothing at the end of the run: the"
+        " end is calm, and long runs overtrain less.",
         choices=SCHEDULES,
     )
     decouple: bool = setting(
         True,
-        "Weight decay as in AdamW, apart from the gradient. Leave it on; without it, decay destroys a LoRA, and is refused.",
+        "Weight decay as in AdamW, apart from the gradient. Leave it on; without it, decay destroys a LoRA,"
+        " and is refused.",
     )
     weight_decay: float = setting(
         0.02,
-        "Pulls the LoRA's weights towards zero. Less, 0.001 to 0.02, for characters and objects; 0.02 to 0.04 for styles and concepts.",
+        "Pulls the LoRA's weights towards zero. Less, 0.001 to 0.02, for characters and objects; 0.02 to 0.04"
+        " for styles and concepts.",
         min=0.0,
         max=1.0,
         step=0.001,
     )
-    beta1: float = setting(0.9, "How long a gradient is remembered. Rarely worth changing.", min=0.0, max=0.999, step=0.01)
-    beta2: float = setting(0.999, "How long the size of gradients is remembered. Rarely worth changing.", min=0.5, max=0.99999, step=0.001)
+    beta1: float = setting(
+        0.9, "How long a gradient is remembered. Rarely worth changing.", min=0.0, max=0.999, step=0.01
+    )
+    beta2: float = setting(
+        0.999,
+        "How long the size of gradients is remembered. Rarely worth changing.",
+        min=0.5,
+        max=0.99999,
+        step=0.001,
+    )
     d0: float = setting(
         1e-6,
-        "First guess of d, from which it only rises. Choose it too low rather than too high; 1e-5 helps runs below 100 steps.",
+        "First guess of d, from which it only rises. Choose it too low rather than too high; 1e-5 helps runs"
+        " below 100 steps.",
         min=1e-8,
         max=1e-2,
         step=1e-8,
     )
     growth_rate: float = setting(
         AUTO_GROWTH,
-        "How much d may grow in one step: 1.02 is 2%. 0 is auto: from the run's length, so that d can pass 5e-4 in two thirds of it and "
-        "in 128 steps at most (5%), and the network has time to answer; from a d0 of 5e-4 or more, d stays. 10 is no limit. The guide does "
-        "not set it: with bias correction, it is the safeguard that this pack adds.",
+        "How much d may grow in one step: 1.02 is 2%. 0 is auto: from the run's length, so that d can pass"
+        " 5e-4 in two thirds of it and in 128 steps at most (5%), and the network has time to answer; from a"
+        " d0 of 5e-4 or more, d stays. 10 is no limit. The guide does not set it: with bias correction, it is"
+        " the safeguard that this pack adds.",
         min=0.0,
         max=NO_GROWTH_LIMIT,
         step=0.01,
     )
     bias_correction: bool = setting(
         True,
-        "Adam's bias correction. Without it the first 100 steps are 3 to 6 times too large, and d overshoots on top of them. The guide "
-        "does not set it either.",
+        "Adam's bias correction. Without it the first 100 steps are 3 to 6 times too large, and d overshoots"
+        " on top of them. The guide does not set it either.",
     )
     implementation: str = setting(
         "fast",
-        "'fast' computes a step of D-Adaptation in a handful of operations over all layers at once. 'reference' is the authors' own "
-        "code, from the dadaptation package: the same numbers, slower.",
+        "'fast' computes a step of D-Adaptation in a handful of operations over all layers at once."
+        " 'reference' is the authors' own code, from the dadaptation package: the same numbers, slower.",
         choices=("fast", "reference"),
     )
     d_cap: float = setting(
         NO_CAP,
-        "The highest that d may become. 0 is no cap. 5e-4 to 1e-3 is where AdamW would be; a cap there keeps long runs gentle.",
+        "The highest that d may become. 0 is no cap. 5e-4 to 1e-3 is where AdamW would be; a cap there keeps"
+        " long runs gentle.",
         min=0.0,
         max=1.0,
         step=1e-5,
     )
     freeze_d_percent: float = setting(
         NEVER_FROZEN,
-        "From this share of the run on, in percent, d stays as it is, which also frees a third of the optimizer's memory. 0 is never. "
-        "d only ever rises, and late in a run it rises on noise.",
+        "From this share of the run on, in percent, d stays as it is, which also frees a third of the"
+        " optimizer's memory. 0 is never. d only ever rises, and late in a run it rises on noise.",
         min=0.0,
         max=99.0,
         step=1.0,
     )
     ema: float = setting(
         NO_EMA,
-        "Averages the LoRA over about the last 1 / (1 - ema) steps: 0.99 is 100. The average is what is measured, shown and saved. "
-        "0 is off.",
+        "Averages the LoRA over about the last 1 / (1 - ema) steps: 0.99 is 100. The average is what is"
+        " measured, shown and saved. 0 is off.",
         min=0.0,
         max=0.9999,
         step=0.0001,
     )
     stop_unet_percent: float = setting(
         TO_THE_END,
-        "The UNet stops training at this share of the run, in percent, and does not move any more. 100 trains it to the end.",
+        "The UNet stops training at this share of the run, in percent, and does not move any more. 100 trains"
+        " it to the end.",
         min=1.0,
         max=100.0,
         step=1.0,
     )
     stop_text_encoder_percent: float = setting(
         TO_THE_END,
-        "The text encoder stops training at this share of the run, in percent. 30 to 50 keeps the model's other words intact, and the "
-        "rest of the run is faster.",
+        "The text encoder stops training at this share of the run, in percent. 30 to 50 keeps the model's"
+        " other words intact, and the rest of the run is faster.",
         min=1.0,
         max=100.0,
         step=1.0,
     )
     burn_guard: bool = setting(
         True,
-        "Measures a few training pictures as the run goes. Where their loss rises well above the untouched model's, the LoRA has burnt: "
-        "it goes back to its last good state, limits d, and goes on. Costs a few percent of the time.",
+        "Measures a few training pictures as the run goes. Where their loss rises well above the untouched"
+        " model's, the LoRA has burnt: it goes back to its last good state, limits d, and goes on. Costs a"
+        " few percent of the time.",
     )
     adamw_rate: float = setting(
         5e-4,
-        "Only for the preset AdamW, which does not find its rate: the learning rate of the UNet. 1e-4 to 1e-3 is usual.",
+        "Only for the preset AdamW, which does not find its rate: the learning rate of the UNet. 1e-4 to 1e-3"
+        " is usual.",
         min=1e-7,
         max=1.0,
         step=1e-7,
     )
     s_in_bf16: bool = setting(
         False,
-        "Keeps one of D-Adaptation's three sums in 16 bits: a sixth less optimizer memory, and d differs in its third digit.",
+        "Keeps one of D-Adaptation's three sums in 16 bits: a sixth less optimizer memory, and d differs in"
+        " its third digit.",
     )
 
     def __post_init__(self) -> None:
         check_settings(self)
         if AUTO_GROWTH < self.growth_rate < 1.0:
-            raise SettingError(f"growth rate: expected 0 (auto) or at least 1, got {self.growth_rate}: d cannot shrink.")
+            raise SettingError(
+                f"growth rate: expected 0 (auto) or at least 1, got {self.growth_rate}: d cannot shrink."
+            )
         if self.weight_decay > 0 and not self.decouple:
             raise SettingError(
-                f"weight decay {self.weight_decay} with decouple off: expected decouple on, or weight decay 0. Coupled decay enters "
-                "the estimate of d and destroys the LoRA."
+                f"weight decay {self.weight_decay} with decouple off: expected decouple on, or weight decay"
+                " 0. Coupled decay enters the estimate of d and destroys the LoRA."
             )
 
         self._refuse_what_the_preset_does_not_use()
         self._refuse_what_the_reference_cannot()
         self.refuse_stopping(("unet", "text_encoder"))
         if self.algorithm == "prodigy_schedule_free" and self.beta1 == 0:
-            raise SettingError("beta1: expected more than 0 with schedule-free averaging, which has no average at 0. 0.9 is usual.")
+            raise SettingError(
+                "beta1: expected more than 0 with schedule-free averaging, which has no average at 0. 0.9 is"
+                " usual."
+            )
 
     def _refuse_what_the_preset_does_not_use(self) -> None:
         preset = PRESETS[self.preset]
         new = {name: default for name, (default, _) in limits_of(type(self)).items()}
-        changed = [name for name, default in new.items() if getattr(self, name) not in (default, preset.settings.get(name, default))]
-        unused = [name for name in changed if name in preset.settings or name not in ALL_PRESETS_USE | preset.fields]
+        changed = [
+            name
+            for name, default in new.items()
+            if getattr(self, name) not in (default, preset.settings.get(name, default))
+        ]
+        unused = [
+            name for name in changed if name in preset.settings or name not in ALL_PRESETS_USE | preset.fields
+        ]
         if unused:
             named = ", ".join(f"{name.replace('_', ' ')} ({new[name]} in a new node)" for name in unused)
             raise SettingError(
-                f"preset {self.preset!r} does not use what is set here: {named}. Set it back, or choose another preset; 'guide 2023' takes "
-                "every field of D-Adaptation as it stands."
+                f"preset {self.preset!r} does not use what is set here: {named}. Set it back, or choose"
+                " another preset; 'guide 2023' takes every field of D-Adaptation as it stands."
             )
 
     def _refuse_what_the_reference_cannot(self) -> None:
-        ours = {"freeze_d_percent": NEVER_FROZEN, "stop_unet_percent": TO_THE_END, "stop_text_encoder_percent": TO_THE_END}
+        ours = {
+            "freeze_d_percent": NEVER_FROZEN,
+            "stop_unet_percent": TO_THE_END,
+            "stop_text_encoder_percent": TO_THE_END,
+        }
         ours["s_in_bf16"] = False
         asked = [name.replace("_", " ") for name, off in ours.items() if getattr(self, name) != off]
         if self.implementation == "reference" and asked:
-            raise SettingError(f"implementation 'reference' cannot do this: {', '.join(asked)}. Expected implementation 'fast', which can.")
+            raise SettingError(
+                f"implementation 'reference' cannot do this: {', '.join(asked)}. Expected implementation"
+                " 'fast', which can."
+            )
 
     def refuse_stopping(self, parts: Iterable[str]) -> None:
         """Raises `SettingError` where none of the trained parts trains to the end."""
         if all(self.stop_percent(part) != TO_THE_END for part in parts):
             raise SettingError(
-                "Nothing would train at the end of the run: every part stops before it. Expected at least one trained part at 100%; to "
-                "train less, shorten the run at Train."
+                "Nothing would train at the end of the run: every part stops before it. Expected at least one"
+                " trained part at 100%; to train less, shorten the run at Train."
             )
 
     @property

@@ -16,7 +16,9 @@ _AVERAGE = frozenset({"ema"})
 
 @dataclass(frozen=True)
 class Preset:
-    """An optimizer, the settings that the preset fixes, and the fields of the node that it listens to beside those all share."""
+    """An optimizer, the settings that the preset fixes, and the fields of the node that it listens to beside
+    those all share.
+    """
 
     help: str
     algorithm: str  # in algorithms.ALGORITHMS
@@ -44,7 +46,8 @@ PRESETS: dict[str, Preset] = {
         settings={"schedule": "cosine", "bias_correction": True, "growth_rate": NO_GROWTH_LIMIT},
     ),
     "Prodigy + schedule-free": Preset(
-        "Prodigy that averages as it goes instead of following a schedule, with d frozen after a fifth of the run",
+        "Prodigy that averages as it goes instead of following a schedule, with d frozen after a fifth of"
+        " the run",
         algorithm="prodigy_schedule_free",
         fields=frozenset({"d0", "d_cap"}),
         settings={"schedule": "constant", "warmup_percent": 0.0, "freeze_d_percent": 20.0, "beta2": 0.99},
@@ -55,10 +58,14 @@ PRESETS: dict[str, Preset] = {
         fields=_OF_PARTS | _AVERAGE | {"adamw_rate"},
     ),
     "as published": Preset(
-        "D-Adaptation exactly as its authors shipped it, without any safeguard; on short runs it often destroys the LoRA",
+        "D-Adaptation exactly as its authors shipped it, without any safeguard; on short runs it often"
+        " destroys the LoRA",
         algorithm="dadapt",
         fields=frozenset({"d0", "decouple", "implementation"}),
         settings={"bias_correction": False, "growth_rate": NO_GROWTH_LIMIT, "burn_guard": False},
-        warning="the optimizer ran as published, without a safeguard, which often destroys the LoRA in its first 50 steps",
+        warning=(
+            "the optimizer ran as published, without a safeguard, which often destroys the LoRA in its first"
+            " 50 steps"
+        ),
     ),
 }

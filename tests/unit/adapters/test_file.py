@@ -58,7 +58,9 @@ def test_a_file_gives_back_what_was_written(tmp_path, dtype, tolerance):
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_alpha_is_dim_in_every_dtype(dtype):
-    made = new_adapter("lora_unet_a", "unet", nn.Linear(400, 400), 301, torch.Generator(), torch.device("cpu"))
+    made = new_adapter(
+        "lora_unet_a", "unet", nn.Linear(400, 400), 301, torch.Generator(), torch.device("cpu")
+    )
     assert cast(lora_tensors([made]), dtype)["lora_unet_a.alpha"] == 301
 
 

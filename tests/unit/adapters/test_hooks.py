@@ -24,7 +24,9 @@ def modules():
     ]
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 3e-2), (torch.float16, 4e-3)])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 3e-2), (torch.float16, 4e-3)]
+)
 @pytest.mark.parametrize("module, x", modules())
 def test_hook_computes_what_the_merged_weight_computes(module, x, dtype, tolerance):
     """Whatever dtype the host's module is in; the LoRA itself stays fp32."""
@@ -106,7 +108,10 @@ def test_downs_joined_for_q_k_and_v_change_neither_values_nor_gradients(is_self_
 
     def outcome(names):
         generator = torch.Generator().manual_seed(0)
-        adapters = [new_adapter(name, "unet", module, 2, generator, CPU) for name, module in zip(names, attention.children(), strict=True)]
+        adapters = [
+            new_adapter(name, "unet", module, 2, generator, CPU)
+            for name, module in zip(names, attention.children(), strict=True)
+        ]
         for adapter in adapters:
             adapter.up.data.normal_(generator=generator)
         inputs = x.clone().requires_grad_()
@@ -115,24 +120,34 @@ def test_downs_joined_for_q_k_and_v_change_neither_values_nor_gradients(is_self_
             output.square().sum().backward()
         return [output, inputs.grad, *(p.grad for a in adapters for p in (a.down, a.up))]
 
-    for joined, alone in zip(outcome(["a_to_q", "a_to_k", "a_to_v"]), outcome(["one", "two", "three"]), strict=True):
+    for joined, alone in zip(
+        outcome(["a_to_q", "a_to_k", "a_to_v"]), outcome(["one", "two", "three"]), strict=True
+    ):
         assert torch.allclose(joined, alone, atol=1e-5)
 
 
 def test_joined_downs_are_one_matmul_a_pass_and_hold_nothing_between_two():
     attention, x = Attention(), torch.randn(2, 3, 6)
-    adapters = [new_adapter(f"a_{name}", "unet", module, 2, torch.Generator(), CPU) for name, module in attention.named_children()]
+    adapters = [
+        new_adapter(f"a_{name}", "unet", module, 2, torch.Generator(), CPU)
+        for name, module in attention.named_children()
+    ]
     alive = weakref.ref(x)
     with attached(adapters), CountOperations() as operations:
         attention(x, x)
-    assert operations.counts["aten.mm.default"] + operations.counts["aten.addmm.default"] == 3 + 1 + 3  # base, downs, ups
+    assert (
+        operations.counts["aten.mm.default"] + operations.counts["aten.addmm.default"] == 3 + 1 + 3
+    )  # base, downs, ups
     del x, operations
     assert alive() is None
 
 
 def test_cross_attention_joins_k_and_v_alone_and_holds_nothing_either():
     attention, x, context = Attention(), torch.randn(2, 3, 6), torch.randn(2, 3, 6)
-    adapters = [new_adapter(f"a_{name}", "unet", module, 2, torch.Generator(), CPU) for name, module in attention.named_children()]
+    adapters = [
+        new_adapter(f"a_{name}", "unet", module, 2, torch.Generator(), CPU)
+        for name, module in attention.named_children()
+    ]
     alive = [weakref.ref(x), weakref.ref(context)]
     with attached(adapters):
         attention(x, context)

@@ -24,24 +24,32 @@ def x(requires_grad=False):
 
 
 def lora(inside, outside, with_input):
-    """down and up forward; gradients of up, of what is between, of down, and of the input where one is wanted."""
+    """down and up forward; gradients of up, of what is between, of down, and of the input where one is
+    wanted.
+    """
     down, up = 2 * TOKENS * inside * RANK, 2 * TOKENS * outside * RANK
     return (down + up) + (2 * up + down) + (down if with_input else 0)
 
 
 def test_both_layers_adapted():
     """The first layer's input needs no gradient, so that nothing is computed for it."""
-    wanted = 2 * PRODUCT + PRODUCT + lora(OUTER, INNER, with_input=False) + lora(INNER, OUTER, with_input=True)
+    wanted = (
+        2 * PRODUCT + PRODUCT + lora(OUTER, INNER, with_input=False) + lora(INNER, OUTER, with_input=True)
+    )
     assert adapted_flops(TwoLayers(), x(), ["first", "second"], RANK) == wanted
 
 
 def test_no_gradient_goes_further_back_than_the_first_adapter():
-    assert adapted_flops(TwoLayers(), x(), ["second"], RANK) == 2 * PRODUCT + lora(INNER, OUTER, with_input=False)
+    assert adapted_flops(TwoLayers(), x(), ["second"], RANK) == 2 * PRODUCT + lora(
+        INNER, OUTER, with_input=False
+    )
 
 
 def test_an_input_that_trains_gets_its_gradient():
     """As the text embeddings do where the text encoder trains."""
-    more = adapted_flops(TwoLayers(), x(True), ["second"], RANK) - adapted_flops(TwoLayers(), x(), ["second"], RANK)
+    more = adapted_flops(TwoLayers(), x(True), ["second"], RANK) - adapted_flops(
+        TwoLayers(), x(), ["second"], RANK
+    )
     assert more == 2 * PRODUCT + 2 * TOKENS * INNER * RANK
 
 

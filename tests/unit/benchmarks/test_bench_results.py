@@ -10,7 +10,13 @@ from devhost.errors import HostError
 
 
 def stored(ratios, medians):
-    return {"date": "2026-01-01", "command": "", "machine": {}, "ratios": ratios, "train": {"medians": medians}}
+    return {
+        "date": "2026-01-01",
+        "command": "",
+        "machine": {},
+        "ratios": ratios,
+        "train": {"medians": medians},
+    }
 
 
 def rows(table):
@@ -27,14 +33,18 @@ def test_compare_finds_a_slower_figure():
 
 
 def test_compare_tells_what_is_missing_in_one_of_the_two():
-    compared = rows(results.compare(stored({"new": 1.0, "both": 1.0}, {}), stored({"both": 1.0}, {"old, s": 2.0})))
+    compared = rows(
+        results.compare(stored({"new": 1.0, "both": 1.0}, {}), stored({"both": 1.0}, {"old, s": 2.0}))
+    )
     assert compared["new"] == ["1", "missing", "-"]
     assert compared["train: old, s"] == ["missing", "2", "-"]
     assert next(iter(compared)) == "both"
 
 
 def test_ratios_are_ours_over_theirs_pair_by_pair():
-    """A machine that gets ten times slower half way slows both steps of a pair, and their ratio says nothing of it."""
+    """A machine that gets ten times slower half way slows both steps of a pair, and their ratio says nothing
+    of it.
+    """
     assert paired_ratio(ours=[1, 1, 10], theirs=[2, 2, 20]) == 0.5
 
 
@@ -57,7 +67,9 @@ def test_one_flat_object_has_the_ratios_of_all_benchmarks(tmp_path):
     assert found["ratios"] == {"a": 0.5, "b": 0.3}
     assert found["command"] == "python run.py bench all"
     assert found["memory"] == measured["memory"]
-    assert {"processor", "gpu", "threads", "torch", "python", "comfyui", "commit", "changed"} <= found["machine"].keys()
+    assert {"processor", "gpu", "threads", "torch", "python", "comfyui", "commit", "changed"} <= found[
+        "machine"
+    ].keys()
 
 
 @pytest.mark.parametrize("text", ["", "[]", json.dumps({"step": 1})])

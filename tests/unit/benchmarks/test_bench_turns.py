@@ -41,7 +41,16 @@ def toy(tmp_path):
 
     def start(name: str) -> Trainer:
         run_module = ROOT / "devhost" / "run_module.py"
-        command = [sys.executable, str(run_module), str(ROOT), str(tmp_path), "--", "toy_child", name, str(tmp_path / "journal")]
+        command = [
+            sys.executable,
+            str(run_module),
+            str(ROOT),
+            str(tmp_path),
+            "--",
+            "toy_child",
+            name,
+            str(tmp_path / "journal"),
+        ]
         return Trainer(command, tmp_path / f"{name}.log")
 
     return start
@@ -62,7 +71,9 @@ def test_one_step_of_each_in_turn_and_never_two_at_once(toy, tmp_path):
 
 def test_where_two_do_not_fit_the_second_starts_after_the_first_has_ended(toy, tmp_path):
     counted = one_after_the_other([partial(toy, "a"), partial(toy, "b")], rounds=2, warm_up=1)
-    assert journal(tmp_path) == [f"{name} {what}" for name in "ab" for _ in range(4) for what in ("begins", "ends")]
+    assert journal(tmp_path) == [
+        f"{name} {what}" for name in "ab" for _ in range(4) for what in ("begins", "ends")
+    ]
     assert [[message["name"] for message in messages] for messages in counted] == [["a", "a"], ["b", "b"]]
 
 

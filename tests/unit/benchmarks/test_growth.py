@@ -1,10 +1,24 @@
-"""benchmarks/growth.py: what its figures mean, on a network that is done in seconds. No time is compared with anything."""
+"""benchmarks/growth.py: what its figures mean, on a network that is done in seconds.
+
+No time is compared with anything.
+"""
 
 from dataclasses import asdict
 
 import pytest
 import torch
-from comfyui_dadapt_lora.benchmarks.growth import CURVES, SCALES, Bench, Point, Scale, curves, draw, markdown, measure_curve, result_of
+from comfyui_dadapt_lora.benchmarks.growth import (
+    CURVES,
+    SCALES,
+    Bench,
+    Point,
+    Scale,
+    curves,
+    draw,
+    markdown,
+    measure_curve,
+    result_of,
+)
 from PIL import Image
 
 SMALL = Scale(narrower=8, side=64, sides=(64, 128), dtype=torch.float32)

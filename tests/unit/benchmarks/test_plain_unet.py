@@ -18,7 +18,17 @@ from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 from tests.unit.toy import FP32
 
 UNET_PARAMETERS, TEXT_PARAMETERS = 859_520_964, 123_060_480  # of the published checkpoint
-TINY = Sizes(width=16, multipliers=(1, 2), res_blocks=1, heads=2, text_width=16, text_layers=2, text_heads=2, tokens=8, vocabulary=64)
+TINY = Sizes(
+    width=16,
+    multipliers=(1, 2),
+    res_blocks=1,
+    heads=2,
+    text_width=16,
+    text_layers=2,
+    text_heads=2,
+    tokens=8,
+    vocabulary=64,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +44,22 @@ def tiny():
 
 def pictures(count):
     generator = torch.Generator().manual_seed(0)
-    return [LatentPicture(torch.randn(4, 8, 8, generator=generator), f"picture {place}") for place in range(count)]
+    return [
+        LatentPicture(torch.randn(4, 8, 8, generator=generator), f"picture {place}") for place in range(count)
+    ]
 
 
 def trained(network, adapters, data, steps, on_event, **recipe):
     with attached(adapters):
-        train(network, data, adapters, OptimizerConfig(**recipe), RunConfig(duration=steps, batch_size=4), FP32, on_event)
+        train(
+            network,
+            data,
+            adapters,
+            OptimizerConfig(**recipe),
+            RunConfig(duration=steps, batch_size=4),
+            FP32,
+            on_event,
+        )
 
 
 def test_full_size_has_sd15s_parameters(sd15):
@@ -48,7 +68,9 @@ def test_full_size_has_sd15s_parameters(sd15):
 
 
 def test_the_layers_that_a_lora_adapts_are_sd15s(sd15):
-    """192 in the UNet and 72 in the text encoder, in the shapes that benchmarks/optimizer.py was written with."""
+    """192 in the UNet and 72 in the text encoder, in the shapes that benchmarks/optimizer.py was written
+    with.
+    """
     for part, expected in sd15_layers().items():
         shapes = [tuple(module.weight.shape[:2]) for _, of_part, module in sd15.layers() if of_part == part]
         assert len(shapes) == {"unet": 192, "text_encoder": 72}[part]
@@ -63,7 +85,8 @@ def test_a_narrower_or_deeper_network_has_the_same_kinds_of_layers(times):
 
 def test_the_same_seed_gives_the_same_network_and_another_seed_another(tiny):
     weights, again, other = (
-        torch.cat([p.flatten() for p in network.unet.parameters()]) for network in (tiny, PlainNetwork(TINY), PlainNetwork(TINY, seed=1))
+        torch.cat([p.flatten() for p in network.unet.parameters()])
+        for network in (tiny, PlainNetwork(TINY), PlainNetwork(TINY, seed=1))
     )
     assert torch.equal(weights, again)
     assert not torch.equal(weights, other)
@@ -86,9 +109,20 @@ def test_gradients_reach_every_layer(tiny):
     batch = pictures(2)
     latents = torch.stack([picture.latent for picture in batch])
     with attached(adapters):
-        losses(tiny, latents, [picture.caption for picture in batch], torch.randn_like(latents), torch.tensor([100, 900])).sum().backward()
+        losses(
+            tiny,
+            latents,
+            [picture.caption for picture in batch],
+            torch.randn_like(latents),
+            torch.tensor([100, 900]),
+        ).sum().backward()
     assert len(adapters) == len(tiny.layers()) > 60
-    without = [adapter.name for adapter in adapters for p in (adapter.down, adapter.up) if p.grad is None or not p.grad.any()]
+    without = [
+        adapter.name
+        for adapter in adapters
+        for p in (adapter.down, adapter.up)
+        if p.grad is None or not p.grad.any()
+    ]
     assert without == []
     assert all(p.grad is None for model in (tiny.unet, tiny.text_encoder) for p in model.parameters())
 
@@ -104,10 +138,17 @@ def test_a_lora_on_it_learns(tiny):
 
 
 class CountShapes(CountOperations):
-    """Every tensor operation with the shapes that it takes, so that one operation over all the data counts too."""
+    """Every tensor operation with the shapes that it takes, so that one operation over all the data counts
+    too.
+    """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        shapes = [tuple(t.shape) for given in args for t in (given if isinstance(given, list | tuple) else [given]) if torch.is_tensor(t)]
+        shapes = [
+            tuple(t.shape)
+            for given in args
+            for t in (given if isinstance(given, list | tuple) else [given])
+            if torch.is_tensor(t)
+        ]
         self.counts[f"{func} {shapes}"] += 1
         return func(*args, **(kwargs or {}))
 

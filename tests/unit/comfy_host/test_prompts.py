@@ -1,4 +1,6 @@
-"""Captions are words, not prompt syntax. (The prompt's own meaning of what is written here is checked in ComfyUI: tests/host.)"""
+"""Captions are words, not prompt syntax. (The prompt's own meaning of what is written here is checked in
+ComfyUI: tests/host.)
+"""
 
 import pytest
 from comfyui_dadapt_lora.comfy_host.prompts import as_plain_prompt

@@ -1,7 +1,13 @@
 """Aspect buckets."""
 
 import pytest
-from comfyui_dadapt_lora.trainer.data.buckets import STEP, bucket_for, bucket_sizes, fit_to_bucket, share_cut_off
+from comfyui_dadapt_lora.trainer.data.buckets import (
+    STEP,
+    bucket_for,
+    bucket_sizes,
+    fit_to_bucket,
+    share_cut_off,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageOps
@@ -23,7 +29,13 @@ def test_turning_a_picture_turns_its_bucket(width, height):
 
 
 @pytest.mark.parametrize(
-    "size, expected", [((512, 512), (512, 512)), ((4000, 3000), (576, 448)), ((1000, 5000), (320, 640)), ((100, 100), (512, 512))]
+    "size, expected",
+    [
+        ((512, 512), (512, 512)),
+        ((4000, 3000), (576, 448)),
+        ((1000, 5000), (320, 640)),
+        ((100, 100), (512, 512)),
+    ],
 )
 def test_known_pictures_at_512(size, expected):
     assert bucket_for(*size, 512) == expected
@@ -37,7 +49,12 @@ def test_a_fitted_picture_has_the_buckets_size(width, height):
 
 @pytest.mark.parametrize(
     "size, bucket, share",
-    [((512, 512), (128, 128), 0), ((400, 100), (128, 64), 0.5), ((100, 150), (128, 128), 1 / 3), ((10, 10), (512, 512), 0)],
+    [
+        ((512, 512), (128, 128), 0),
+        ((400, 100), (128, 64), 0.5),
+        ((100, 150), (128, 128), 1 / 3),
+        ((10, 10), (512, 512), 0),
+    ],
 )
 def test_the_share_that_is_cut_off(size, bucket, share):
     assert share_cut_off(size, bucket) == pytest.approx(share)

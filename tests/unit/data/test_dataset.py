@@ -30,7 +30,11 @@ def test_subfolders_repeat_by_their_number_and_others_are_named(tmp_path):
     add_picture(tmp_path / "10_c", "c.webp", "c")
     add_picture(tmp_path / "raw", "d.png", "d")
     dataset = read_dataset(tmp_path, SMALL)
-    assert {picture.path.name: picture.repeats for picture in dataset.pictures} == {"a.png": 1, "b.jpg": 3, "c.webp": 10}
+    assert {picture.path.name: picture.repeats for picture in dataset.pictures} == {
+        "a.png": 1,
+        "b.jpg": 3,
+        "c.webp": 10,
+    }
     assert dataset.pictures_per_epoch == 14
     assert "raw" in report_of(dataset) and "rename as '1_name'" in report_of(dataset)
 
@@ -67,7 +71,9 @@ def test_a_held_out_folder_inside_is_not_left_out_and_its_own_faults_are_told(tm
     add_picture(tmp_path / "kept", "b.png", "b")
     (tmp_path / "kept" / "phone.heic").write_bytes(b"x")
     problems = problems_of(read_dataset(tmp_path, SMALL, tmp_path / "kept"))
-    assert problems == ["files of types that are not read: 1: phone.heic (save pictures as PNG or JPEG, captions as txt)"]
+    assert problems == [
+        "files of types that are not read: 1: phone.heic (save pictures as PNG or JPEG, captions as txt)"
+    ]
 
 
 def test_pictures_that_lose_much_of_themselves_are_named(tmp_path):

@@ -15,7 +15,9 @@ SHAPES = [(4, 8, 8), (4, 8, 16), (4, 16, 8)]
 @st.composite
 def data_sets(draw):
     rows = draw(st.lists(st.tuples(st.sampled_from(SHAPES), st.integers(1, 4)), min_size=1, max_size=12))
-    return [LatentPicture(torch.zeros(shape), str(place), repeats) for place, (shape, repeats) in enumerate(rows)]
+    return [
+        LatentPicture(torch.zeros(shape), str(place), repeats) for place, (shape, repeats) in enumerate(rows)
+    ]
 
 
 @given(pictures=data_sets(), batch_size=st.integers(1, 5), seed=st.integers(0, 1000))

@@ -50,11 +50,15 @@ def test_other_keys_than_queries():
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("mask", [CAUSAL, CAUSAL.clamp(min=torch.finfo(torch.float32).min)], ids=["-inf", "lowest number"])
+@pytest.mark.parametrize(
+    "mask", [CAUSAL, CAUSAL.clamp(min=torch.finfo(torch.float32).min)], ids=["-inf", "lowest number"]
+)
 def test_in_bf16_a_mask_of_fp32_is_no_overflow_and_changes_no_dtype(mask):
     """The lowest number of fp32 is rounded to minus infinity in bf16."""
     exact = output_and_gradients(plain_attention, torch.float64, CAUSAL.double())
-    for rounded, reference in zip(output_and_gradients(plain_attention, torch.bfloat16, mask), exact, strict=True):
+    for rounded, reference in zip(
+        output_and_gradients(plain_attention, torch.bfloat16, mask), exact, strict=True
+    ):
         assert rounded.dtype == torch.bfloat16
         torch.testing.assert_close(rounded.double(), reference, rtol=0.05, atol=0.05)
 

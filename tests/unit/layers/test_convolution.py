@@ -17,7 +17,9 @@ LAYERS = {
     "kernel 1": lambda: nn.Conv2d(6, 5, 1),
     "halving": lambda: nn.Conv2d(6, 5, 3, stride=2, padding=1),
     "no bias": lambda: nn.Conv2d(6, 5, 3, padding=1, bias=False),
-    "kernel, stride, padding, dilation of two sizes": lambda: nn.Conv2d(6, 5, (3, 2), stride=(2, 1), padding=(0, 2), dilation=(1, 3)),
+    "kernel, stride, padding, dilation of two sizes": lambda: nn.Conv2d(
+        6, 5, (3, 2), stride=(2, 1), padding=(0, 2), dilation=(1, 3)
+    ),
 }
 
 
@@ -37,7 +39,11 @@ def frozen(layer: nn.Module) -> nn.Module:
 def test_output_and_gradient_are_those_of_pytorch(make, batch):
     torch.manual_seed(0)
     layer, x = frozen(make()).double(), torch.randn(batch, 6, 8, 7, dtype=torch.float64)
-    for ours, theirs in zip(output_and_gradient(lambda x: convolution_as_product(layer, x), x), output_and_gradient(layer, x), strict=True):
+    for ours, theirs in zip(
+        output_and_gradient(lambda x: convolution_as_product(layer, x), x),
+        output_and_gradient(layer, x),
+        strict=True,
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
@@ -64,7 +70,9 @@ def test_a_bias_of_fp32_does_not_make_a_bf16_output_fp32():
 def test_taken_for_a_large_weight_at_few_places(bytes_of_weight, batch, size, stride, faster):
     assert FEW_PLACES == 64
     layer = nn.Conv2d(1, bytes_of_weight // 4, 1, stride=stride, bias=False, device="meta")
-    layer.weight = nn.Parameter(torch.empty(1).expand(layer.weight.shape), requires_grad=False)  # on the CPU, but without the memory
+    layer.weight = nn.Parameter(
+        torch.empty(1).expand(layer.weight.shape), requires_grad=False
+    )  # on the CPU, but without the memory
     assert is_faster_as_product(layer, torch.empty(batch, 1, size, size)) is faster
 
 
@@ -78,7 +86,9 @@ class Counted(nn.Conv2d):
         return super().forward(x)
 
 
-@pytest.mark.parametrize("options", [{"groups": 2}, {"padding_mode": "circular"}, {"padding": "same"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"groups": 2}, {"padding_mode": "circular"}, {"padding": "same"}], ids=str
+)
 def test_what_the_product_does_not_know_is_left_alone(options, monkeypatch):
     monkeypatch.setattr(convolution, "LARGE_WEIGHT", 0)
     unusual = Counted(6, 4, 3, **{"padding": 1} | options)

@@ -1,4 +1,6 @@
-"""A frozen layer keeps for backward no more than the gradient of its input needs, and gives the same gradients."""
+"""A frozen layer keeps for backward no more than the gradient of its input needs, and gives the same
+gradients.
+"""
 
 import pytest
 import torch
@@ -42,7 +44,9 @@ def test_gradients_are_the_same_bit_for_bit(name, dtype):
 
 
 def kept(layers: list[nn.Module], x: Tensor, monkeypatch) -> int:
-    """Bytes that are held on to after bf16 forward passes through each layer, of what autograd asked to keep beside the weights."""
+    """Bytes that are held on to after bf16 forward passes through each layer, of what autograd asked to keep
+    beside the weights.
+    """
     seen = {}
     weights = [layer.weight.data_ptr() for layer in layers]
 
@@ -57,7 +61,10 @@ def kept(layers: list[nn.Module], x: Tensor, monkeypatch) -> int:
 
     monkeypatch.setattr(frozen_layers._LeanLayer, "_keep", keep)
     x = x.clone().requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16), saved_tensors_hooks(lambda t: look(t) or t, lambda t: t):
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        saved_tensors_hooks(lambda t: look(t) or t, lambda t: t),
+    ):
         graphs = [layer(x.clone()) for layer in layers]  # the graph holds on to a leaf
     del x
     assert all(graph.requires_grad for graph in graphs)
@@ -75,8 +82,13 @@ def test_of_many_layers_one_cast_weight_is_there_and_no_convolutions_input(name,
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
 def test_convolutions_are_products_where_that_is_faster(dtype, tolerance, monkeypatch):
-    """The second one's weight, the smaller, is in the scratch memory when the first one's backward pass comes."""
-    layers, x = nn.Sequential(frozen("convolution")[0], nn.Conv2d(8, 5, 3).requires_grad_(False)), frozen("convolution")[1]
+    """The second one's weight, the smaller, is in the scratch memory when the first one's backward pass
+    comes.
+    """
+    layers, x = (
+        nn.Sequential(frozen("convolution")[0], nn.Conv2d(8, 5, 3).requires_grad_(False)),
+        frozen("convolution")[1],
+    )
     exact = input_gradient(layers, x, torch.float32)
     monkeypatch.setattr(convolution, "LARGE_WEIGHT", 0)
     monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: pytest.fail("computed as a convolution"))
@@ -86,9 +98,14 @@ def test_convolutions_are_products_where_that_is_faster(dtype, tolerance, monkey
 
 
 def test_layers_of_different_sizes_one_after_the_other():
-    """The larger weight needs new scratch memory, after the smaller one was used in the forward pass and before it is in the backward."""
+    """The larger weight needs new scratch memory, after the smaller one was used in the forward pass and
+    before it is in the backward.
+    """
     torch.manual_seed(0)
-    network, x = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 30), nn.Linear(30, 5)).requires_grad_(False), torch.randn(3, 4)
+    network, x = (
+        nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 30), nn.Linear(30, 5)).requires_grad_(False),
+        torch.randn(3, 4),
+    )
     with lean_and_quick(network):
         lean = input_gradient(network, x, torch.bfloat16)
     assert torch.equal(lean, input_gradient(network, x, torch.bfloat16))
@@ -134,7 +151,9 @@ def test_a_layer_is_as_it_was_after_an_error_inside_it(error):
     with pytest.raises(error), torch.autocast("cpu", dtype=torch.bfloat16), lean_and_quick([layer]):
         layer(x)
     assert layer.weight is weight and layer.forward is raises
-    assert torch._C._autograd._top_saved_tensors_default_hooks(True) is None  # there is no public question for it
+    assert (
+        torch._C._autograd._top_saved_tensors_default_hooks(True) is None
+    )  # there is no public question for it
 
 
 def test_weights_of_fp16_computed_in_bf16_give_the_same_gradients_bit_for_bit():
@@ -147,7 +166,9 @@ def test_weights_of_fp16_computed_in_bf16_give_the_same_gradients_bit_for_bit():
 
 
 class CastsByItself(nn.Linear):
-    """Stands for a host's layer, which casts its weight to its input's dtype; the real ones are in tests/host/test_gradients.py."""
+    """Stands for a host's layer, which casts its weight to its input's dtype; the real ones are in
+    tests/host/test_gradients.py.
+    """
 
     was_cast = False
 
@@ -164,7 +185,10 @@ class CastsByItself(nn.Linear):
 def test_layers_that_cast_by_themselves_find_their_weights_cast(dtype):
     """Of different sizes, the larger one later, so that they share the scratch memory in both passes."""
     torch.manual_seed(0)
-    layers, x = nn.Sequential(CastsByItself(), CastsByItself(16, 40), CastsByItself(40, 5)), torch.randn(3, 24)
+    layers, x = (
+        nn.Sequential(CastsByItself(), CastsByItself(16, 40), CastsByItself(40, 5)),
+        torch.randn(3, 24),
+    )
     plain = input_gradient(layers, x, dtype)
     assert all(layer.was_cast for layer in layers)
     with lean_and_quick(layers):
@@ -176,7 +200,9 @@ def test_layers_that_cast_by_themselves_find_their_weights_cast(dtype):
 
 @pytest.mark.parametrize("weights, copies", [(torch.float16, 1), (torch.bfloat16, 0)])
 def test_of_layers_that_cast_by_themselves_no_copy_is_kept(weights, copies, monkeypatch):
-    """Also of weights in autocast's own dtype with an input in fp32: left to itself, such a layer casts them up, and autocast back down."""
+    """Also of weights in autocast's own dtype with an input in fp32: left to itself, such a layer casts them
+    up, and autocast back down.
+    """
     layers, x = [CastsByItself(dtype=weights) for _ in range(3)], torch.randn(3, 24)
     one_weight = layers[0].weight.numel() * 2
     assert kept(layers, x, monkeypatch) >= 3 * one_weight

@@ -1,4 +1,6 @@
-"""`trainer/optim/dadapt.py` against dadaptation 3.2 from PyPI, which is imported here for nothing but to be the other opinion."""
+"""`trainer/optim/dadapt.py` against dadaptation 3.2 from PyPI, which is imported here for nothing but to be
+the other opinion.
+"""
 
 import copy
 import functools
@@ -24,11 +26,13 @@ RECIPE = dict(weight_decay=0.02)
 quick = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
 
-# a fixed sequence of gradients: recorded from a small two-part LoRA that dadaptation trains in fp64 --------------------------------------
+# a fixed sequence of gradients: recorded from a small two-part LoRA that dadaptation trains in fp64 ---------
 
 
 class ToyLoRA:
-    """y = tanh(x (T + B1 A1)') (U + B2 A2)': "text encoder" T, "UNet" U, LoRA of dim 4 on both, noisy targets."""
+    """y = tanh(x (T + B1 A1)') (U + B2 A2)': "text encoder" T, "UNet" U, LoRA of dim 4 on both, noisy
+    targets.
+    """
 
     def __init__(self, seed=0, dim=4, alpha=4, noise=0.3):
         self.random = torch.Generator().manual_seed(seed)
@@ -44,7 +48,10 @@ class ToyLoRA:
 
     def merged(self):
         down_text, up_text, down_unet, up_unet = self.parameters
-        return self.base[0] + self.scale * up_text @ down_text, self.base[1] + self.scale * up_unet @ down_unet
+        return (
+            self.base[0] + self.scale * up_text @ down_text,
+            self.base[1] + self.scale * up_unet @ down_unet,
+        )
 
     def loss(self):
         x = self.normal(8, 16)
@@ -55,12 +62,17 @@ class ToyLoRA:
 
 def parts(parameters, text_scale=0.5):
     """The text encoder at half speed and the UNet, as the recipe has it."""
-    return [{"params": parameters[:2], "layer_scale": text_scale}, {"params": parameters[2:], "layer_scale": 1.0}]
+    return [
+        {"params": parameters[:2], "layer_scale": text_scale},
+        {"params": parameters[2:], "layer_scale": 1.0},
+    ]
 
 
 @functools.cache
 def record(steps, missing=0.1, **options):
-    """(start, tape): the parameters at the start, and for every step one gradient, or None, for each of them."""
+    """(start, tape): the parameters at the start, and for every step one gradient, or None, for each of
+    them.
+    """
     toy = ToyLoRA()
     start = [p.detach().clone() for p in toy.parameters]
     optimizer = reference_optimizer(parts(toy.parameters), **options)
@@ -100,7 +112,9 @@ def values(optimizer):
 
 
 def farthest(optimizer, other, start):
-    """Largest difference between two runs' parameters against the largest distance travelled, the worst tensor of all."""
+    """Largest difference between two runs' parameters against the largest distance travelled, the worst
+    tensor of all.
+    """
     triples = zip(values(optimizer), values(other), start, strict=True)
     return max(((p - q).abs().max() / (q - p0).abs().max()).item() for p, q, p0 in triples)
 
@@ -109,7 +123,11 @@ def deep_state(optimizer):
     """Everything that a step could change, flattened for comparing bit by bit."""
     state = copy.deepcopy(optimizer.state_dict())
     state.pop("skipped_steps", None), state.pop("consecutive_skipped", None)
-    return values(optimizer) + [x for row in state["state"].values() for x in row.values()] + state["param_groups"]
+    return (
+        values(optimizer)
+        + [x for row in state["state"].values() for x in row.values()]
+        + state["param_groups"]
+    )
 
 
 def same_bits(one, other):
@@ -122,16 +140,19 @@ def reference_d(optimizer):
     return optimizer.param_groups[0]["d"]
 
 
-# the same numbers as dadaptation ---------------------------------------------------------------------------------------------------------
+# the same numbers as dadaptation ----------------------------------------------------------------------------
 
-TOLERANCES = {  # dtype: (d, parameters against the way they went); reached: 2e-15 for both in fp64, 2e-7 and 1e-6 in fp32
+# dtype: (d, parameters against the way they went); reached: 2e-15 for both in fp64, 2e-7 and 1e-6 in fp32
+TOLERANCES = {
     torch.float64: (1e-10, 1e-10),
     torch.float32: (1e-4, 1e-4),
 }
 
 
 @pytest.mark.parametrize("block_size", [None, 3 * ALIGNMENT], ids=["whole", "blocks"])
-@pytest.mark.parametrize("options", [{}, {"use_bias_correction": True}, {"growth_rate": 1.02}, {"betas": (0.8, 0.99)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"use_bias_correction": True}, {"growth_rate": 1.02}, {"betas": (0.8, 0.99)}], ids=str
+)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_same_d_and_parameters_as_dadaptation_over_600_steps(dtype, options, block_size):
     """Two groups with a layer_scale, decay, warmup, a tenth of the gradients missing."""
@@ -178,7 +199,9 @@ def problems(draw):
             "betas": st.tuples(st.floats(0, 0.99), st.floats(0.01, 0.9999)),
             "use_bias_correction": st.booleans(),
             "d0": st.sampled_from([1e-8, 1e-6, 1e-3]),
-            "growth_rate": st.sampled_from([1.0, 1.02, 1.5]),  # gradients here do not answer to p: without a limit d explodes
+            "growth_rate": st.sampled_from(
+                [1.0, 1.02, 1.5]
+            ),  # gradients here do not answer to p: without a limit d explodes
         }
     )
     return {
@@ -195,11 +218,15 @@ def build(problem, make, **more):
     random = torch.Generator().manual_seed(problem["seed"])
     groups = [
         {
-            "params": [Parameter(torch.randn(shape, generator=random, dtype=torch.float64).to(dtype)) for shape in shapes],
+            "params": [
+                Parameter(torch.randn(shape, generator=random, dtype=torch.float64).to(dtype))
+                for shape in shapes
+            ],
             **rest,
         }
         for shapes, dtype, rest in (
-            (g["shapes"], g["dtype"], {k: g[k] for k in ("layer_scale", "weight_decay", "eps")}) for g in problem["groups"]
+            (g["shapes"], g["dtype"], {k: g[k] for k in ("layer_scale", "weight_decay", "eps")})
+            for g in problem["groups"]
         )
     ]
     return make(groups, **problem["options"], **more)
@@ -245,7 +272,10 @@ def test_the_same_run_twice_gives_the_same_bits():
 
 def test_s_in_bf16_keeps_d_within_a_percent():
     start, tape = record(600, **RECIPE)
-    full, half = (DAdaptAdam(parts(parameters_like(start, torch.float32)), s_dtype=s, **RECIPE) for s in (None, torch.bfloat16))
+    full, half = (
+        DAdaptAdam(parts(parameters_like(start, torch.float32)), s_dtype=s, **RECIPE)
+        for s in (None, torch.bfloat16)
+    )
     for k, gradients in enumerate(tape):
         play(full, gradients, k)
         play(half, gradients, k)
@@ -278,7 +308,9 @@ def test_a_rate_near_zero_is_zero(dtype):
         group["lr"] = 1e-35
     ours.step()
     after = deep_state(ours)
-    assert all(was.pop("lr") > is_now.pop("lr") == 1e-35 for was, is_now in zip(before[-2:], after[-2:], strict=True))
+    assert all(
+        was.pop("lr") > is_now.pop("lr") == 1e-35 for was, is_now in zip(before[-2:], after[-2:], strict=True)
+    )
     assert same_bits(before, after)
 
 
@@ -288,19 +320,23 @@ def test_a_scheduler_drives_the_rate():
     schedulers = [torch.optim.lr_scheduler.LambdaLR(o, lambda k: (k + 1) / WARMUP) for o in (ours, reference)]
     for gradients in tape:
         for optimizer, scheduler in zip((ours, reference), schedulers, strict=True):
-            for p, gradient in zip((p for g in optimizer.param_groups for p in g["params"]), gradients, strict=True):
+            for p, gradient in zip(
+                (p for g in optimizer.param_groups for p in g["params"]), gradients, strict=True
+            ):
                 p.grad = None if gradient is None else gradient.clone()
             optimizer.step()
             scheduler.step()
     assert ours.d == pytest.approx(reference_d(reference), rel=1e-10)
 
 
-# layer_scale -----------------------------------------------------------------------------------------------------------------------------
+# layer_scale ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("r", [0.5, 3.0, 16.0])
 def test_layer_scale_is_dadaptation_on_rescaled_parameters(r):
-    """p with layer_scale r walks as r * q, for the q = p / r that unscaled dadaptation trains with gradient r * g (and eps r * eps)."""
+    """p with layer_scale r walks as r * q, for the q = p / r that unscaled dadaptation trains with gradient r
+    * g (and eps r * eps).
+    """
     start, tape = record(400, missing=0, **RECIPE)
     ours = DAdaptAdam(parts(parameters_like(start), text_scale=r), **RECIPE)
     rescaled = [p / r for p in start[:2]] + start[2:]
@@ -316,12 +352,16 @@ def test_layer_scale_is_dadaptation_on_rescaled_parameters(r):
 
 @pytest.mark.parametrize(("dim", "alpha"), [(4, 1), (8, 1), (6, 5)])
 def test_layer_scale_dim_over_alpha_on_the_up_matrices_makes_alpha_neutral(dim, alpha):
-    """Losses, d and merged weights of a run with alpha are those of the run with alpha = dim; without the scale they are not."""
+    """Losses, d and merged weights of a run with alpha are those of the run with alpha = dim; without the
+    scale they are not.
+    """
 
     def train(alpha, up_scale):
         toy = ToyLoRA(dim=dim, alpha=alpha)
         down, up = toy.parameters[::2], toy.parameters[1::2]
-        optimizer = DAdaptAdam([{"params": down}, {"params": up, "layer_scale": up_scale, "eps": 1e-8 / up_scale}], **RECIPE)
+        optimizer = DAdaptAdam(
+            [{"params": down}, {"params": up, "layer_scale": up_scale, "eps": 1e-8 / up_scale}], **RECIPE
+        )
         losses = []
         for k in range(300):
             loss = toy.loss()
@@ -343,13 +383,15 @@ def test_layer_scale_half_is_half_the_speed_at_equal_gradients_under_one_d():
     optimizer = DAdaptAdam([{"params": [text], "layer_scale": 0.5}, {"params": [unet]}])
     random = torch.Generator().manual_seed(0)
     for k in range(100):
-        gradient = torch.randn(30, generator=random, dtype=torch.float64) + torch.linspace(-1, 1, 30, dtype=torch.float64)
+        gradient = torch.randn(30, generator=random, dtype=torch.float64) + torch.linspace(
+            -1, 1, 30, dtype=torch.float64
+        )
         play(optimizer, [gradient, gradient], k)
     assert torch.allclose(text / unet, torch.full_like(unet, 0.5), rtol=0, atol=1e-5)
     assert optimizer.param_groups[0]["d"] == optimizer.param_groups[1]["d"] > 1e-6
 
 
-# gradients: in place, missing, from elsewhere, broken ------------------------------------------------------------------------------------
+# gradients: in place, missing, from elsewhere, broken -------------------------------------------------------
 
 
 def test_autograd_adds_into_the_flat_gradient_without_a_copy():
@@ -411,7 +453,9 @@ def test_gradient_norm_is_that_of_all_groups():
     start, tape = record(1, missing=0)
     ours = DAdaptAdam(parts(parameters_like(start)), block_size=ALIGNMENT)
     play(ours, tape[0])
-    assert ours.gradient_norm == pytest.approx(torch.cat([g.flatten() for g in tape[0]]).norm().item(), rel=1e-12)
+    assert ours.gradient_norm == pytest.approx(
+        torch.cat([g.flatten() for g in tape[0]]).norm().item(), rel=1e-12
+    )
 
 
 BROKEN = [math.nan, math.inf, -math.inf, 1e25]  # the last one has no square in fp32
@@ -422,7 +466,9 @@ BROKEN = [math.nan, math.inf, -math.inf, 1e25]  # the last one has no square in 
 def test_a_broken_gradient_changes_no_bit_and_is_counted(bad, s_dtype):
     """... and the run goes on as if the step had never been."""
     start, tape = record(40, missing=0, **RECIPE)
-    struck, spared = (DAdaptAdam(parts(parameters_like(start, torch.float32)), s_dtype=s_dtype, **RECIPE) for _ in range(2))
+    struck, spared = (
+        DAdaptAdam(parts(parameters_like(start, torch.float32)), s_dtype=s_dtype, **RECIPE) for _ in range(2)
+    )
     for k, gradients in enumerate(tape):
         if k >= 20:
             before = deep_state(struck)
@@ -495,11 +541,13 @@ def test_a_parameter_that_was_moved_away_is_an_error_not_a_standstill():
         ours.step()
 
 
-# during a run: stop a part, freeze d, cap d ----------------------------------------------------------------------------------------------
+# during a run: stop a part, freeze d, cap d -----------------------------------------------------------------
 
 
 def test_a_stopped_part_moves_by_exactly_zero_and_counts_for_d_as_zero_gradients():
-    """d is, to 1e-10 at every step, the one of dadaptation when that part's gradients are zero from then on."""
+    """d is, to 1e-10 at every step, the one of dadaptation when that part's gradients are zero from then
+    on.
+    """
     start, tape = record(200, missing=0, **RECIPE)
     ours, reference = pair(start, **RECIPE)
     for k, gradients in enumerate(tape):
@@ -516,7 +564,10 @@ def test_a_stopped_part_moves_by_exactly_zero_and_counts_for_d_as_zero_gradients
 
 
 def test_d_does_not_jump_when_the_noisier_part_stops():
-    """It goes where it would have gone. The other part's own estimate, which the sums would give at once, is half as high again."""
+    """It goes where it would have gone.
+
+    The other part's own estimate, which the sums would give at once, is half as high again.
+    """
     random = torch.Generator().manual_seed(0)
     start = [torch.zeros(400, dtype=torch.float64), torch.zeros(400, dtype=torch.float64)]
     stopped, trained = (DAdaptAdam([{"params": [p]} for p in parameters_like(start)]) for _ in range(2))
@@ -565,7 +616,9 @@ def test_frozen_d_is_dadaptation_at_growth_rate_one():
 
 def test_the_cap_holds_and_below_it_nothing_changes():
     start, tape = record(120, missing=0, **RECIPE)
-    free, capped = (DAdaptAdam(parts(parameters_like(start)), d_cap=cap, **RECIPE) for cap in (math.inf, 1e-3))
+    free, capped = (
+        DAdaptAdam(parts(parameters_like(start)), d_cap=cap, **RECIPE) for cap in (math.inf, 1e-3)
+    )
     reached = 0
     for k, gradients in enumerate(tape):
         play(free, gradients, k)
@@ -583,7 +636,9 @@ def test_the_cap_holds_and_below_it_nothing_changes():
 
 
 def test_a_cap_below_d_shrinks_what_the_momentum_still_does():
-    """m is linear in d: with zero gradients after it, the capped one moves a quarter as far, in the same direction."""
+    """m is linear in d: with zero gradients after it, the capped one moves a quarter as far, in the same
+    direction.
+    """
     start, tape = record(60, missing=0, **RECIPE)
     free, capped = (DAdaptAdam(parts(parameters_like(start)), weight_decay=0.0) for _ in range(2))
     for k, gradients in enumerate(tape):
@@ -600,7 +655,12 @@ def test_a_cap_below_d_shrinks_what_the_momentum_still_does():
 def test_state_takes_12_bytes_a_value_10_with_bf16_s_and_8_with_frozen_d():
     def bytes_a_value(**options):
         optimizer = DAdaptAdam([{"params": [Parameter(torch.ones(32, 10 * ALIGNMENT))]}], **options)
-        tensors = [x for row in optimizer.state_dict()["state"].values() for x in row.values() if isinstance(x, torch.Tensor)]
+        tensors = [
+            x
+            for row in optimizer.state_dict()["state"].values()
+            for x in row.values()
+            if isinstance(x, torch.Tensor)
+        ]
         storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
         optimizer.freeze_d()
         left = optimizer.state_dict()["state"][0]
@@ -611,7 +671,7 @@ def test_state_takes_12_bytes_a_value_10_with_bf16_s_and_8_with_frozen_d():
     assert bytes_a_value(s_dtype=torch.bfloat16) == (10, 8)
 
 
-# resuming, and dadaptation's own states --------------------------------------------------------------------------------------------------
+# resuming, and dadaptation's own states ---------------------------------------------------------------------
 
 
 def through_a_file(state):
@@ -624,7 +684,9 @@ def through_a_file(state):
 
 def resumed(optimizer, split, make=DAdaptAdam, **options):
     """A new optimizer over copies of the parameters, with the state and nothing else carried over."""
-    fresh = make(split(parameters_like(values(optimizer), optimizer.param_groups[0]["params"][0].dtype)), **options)
+    fresh = make(
+        split(parameters_like(values(optimizer), optimizer.param_groups[0]["params"][0].dtype)), **options
+    )
     fresh.load_state_dict(through_a_file(optimizer.state_dict()))
     return fresh
 
@@ -658,7 +720,9 @@ def test_a_run_resumes_to_the_bit(change, s_dtype):
 
 
 def test_a_kept_state_brings_a_run_back_to_before_a_part_stopped():
-    """What a run that burnt needs: the same optimizer, its parameters written back, its state loaded, and the same steps again."""
+    """What a run that burnt needs: the same optimizer, its parameters written back, its state loaded, and the
+    same steps again.
+    """
     start, tape = record(40, missing=0, **RECIPE)
     ours = DAdaptAdam(parts(parameters_like(start)), **RECIPE)
     for k, gradients in enumerate(tape[:20]):
@@ -673,7 +737,9 @@ def test_a_kept_state_brings_a_run_back_to_before_a_part_stopped():
         ours.freeze_d()
         ours.load_state_dict(kept_state)
         with torch.no_grad():
-            for p, value in zip((p for group in ours.param_groups for p in group["params"]), kept, strict=True):
+            for p, value in zip(
+                (p for group in ours.param_groups for p in group["params"]), kept, strict=True
+            ):
                 p.copy_(value)
     assert same_bits(*ends)
 
@@ -688,7 +754,9 @@ def test_any_run_resumes_to_the_bit_from_any_step(problem, when, change):
             other = ours_for(problem)
             other.load_state_dict(through_a_file(through.state_dict()))
             with torch.no_grad():
-                for p, q in zip(*([p for g in o.param_groups for p in g["params"]] for o in (other, through)), strict=True):
+                for p, q in zip(
+                    *([p for g in o.param_groups for p in g["params"]] for o in (other, through)), strict=True
+                ):
                     p.copy_(q)
         play(through, gradients)
         if k >= when:
@@ -726,7 +794,7 @@ def test_a_part_can_stop_in_a_run_that_dadaptation_began():
     assert ours.d == pytest.approx(reference_d(reference), rel=0.05)
 
 
-# memory ----------------------------------------------------------------------------------------------------------------------------------
+# memory -----------------------------------------------------------------------------------------------------
 
 
 def test_parameters_of_a_group_share_one_tensor_and_keep_their_values_and_shapes():
@@ -741,7 +809,10 @@ def test_parameters_of_a_group_share_one_tensor_and_keep_their_values_and_shapes
 
 def test_a_convolution_in_channels_last_trains_as_any_other():
     weight = torch.randn(3, 2, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    optimizers = [make([Parameter(weight.to(memory_format=torch.channels_last, copy=True))]) for make in (DAdaptAdam, reference_optimizer)]
+    optimizers = [
+        make([Parameter(weight.to(memory_format=torch.channels_last, copy=True))])
+        for make in (DAdaptAdam, reference_optimizer)
+    ]
     for optimizer in optimizers:
         for _ in range(10):
             optimizer.zero_grad()
@@ -761,10 +832,13 @@ def test_release_gives_every_parameter_its_own_tensor_and_lets_the_buffers_go():
     gc.collect()
     assert [ref() for ref in buffers] == [None] * 10
     assert same_bits(values(ours), trained)
-    assert all(p.untyped_storage().nbytes() == p.numel() * p.element_size() and p.grad is None for p in toy.parameters)
+    assert all(
+        p.untyped_storage().nbytes() == p.numel() * p.element_size() and p.grad is None
+        for p in toy.parameters
+    )
 
 
-# refused, with the reason ----------------------------------------------------------------------------------------------------------------
+# refused, with the reason -----------------------------------------------------------------------------------
 
 
 def a_group(dtype=torch.float32, **options):
@@ -775,7 +849,11 @@ REFUSED = {
     "fp16": ([a_group(torch.float16)], {}, "float32.*stays at 1e-6"),
     "bf16": ([a_group(), a_group(torch.bfloat16)], {}, "float32, got torch.bfloat16"),
     "coupled decay": ([a_group()], {"decouple": False, "weight_decay": 0.02}, "decouple=False.*destroys"),
-    "coupled decay in one group": ([a_group(), a_group(weight_decay=0.1)], {"decouple": False}, "decouple=False"),
+    "coupled decay in one group": (
+        [a_group(), a_group(weight_decay=0.1)],
+        {"decouple": False},
+        "decouple=False",
+    ),
     "unequal rates": ([a_group(lr=0.5), a_group()], {}, r"lr differs.*layer_scale"),
     "unequal betas": ([a_group(betas=(0.9, 0.99)), a_group()], {}, "betas differs.*share one d"),
     "layer_scale 0": ([a_group(layer_scale=0)], {}, "layer_scale.*above 0.*stop"),

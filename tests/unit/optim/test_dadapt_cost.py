@@ -1,4 +1,7 @@
-"""What a step of `trainer/dadapt.py` costs in operations, which a count can tell on any machine. Times: benchmarks/optimizer.py."""
+"""What a step of `trainer/dadapt.py` costs in operations, which a count can tell on any machine.
+
+Times: benchmarks/optimizer.py.
+"""
 
 import pytest
 import torch
@@ -54,7 +57,9 @@ def test_the_shapes_are_those_of_the_models():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_operations_do_not_grow_with_the_number_of_tensors(kind):
-    """At 528 and at 1,444 the same operations, at most 21 a group, and one read by the host; counted twice, by two means."""
+    """At 528 and at 1,444 the same operations, at most 21 a group, and one read by the host; counted twice,
+    by two means.
+    """
     small, large = (stepped(in_two_groups(parts()), **KINDS[kind]) for parts in (sd15_layers, sdxl_layers))
     (operations, reads), (operations_large, reads_large) = count(small.step), count(large.step)
     assert operations == operations_large
@@ -107,5 +112,9 @@ def test_a_gradient_that_stays_away_costs_one_more_stretch_not_a_step_for_every_
 def test_nothing_is_allocated_in_a_step_but_one_scratch_tensor_and_a_number_a_group():
     optimizer = stepped(in_two_groups(sd15_layers()))
     operations, _ = count(optimizer.step)
-    makers = {name: n for name, n in operations.items() if not any(mark in name for mark in (".out", "_out", "_.", "slice"))}
+    makers = {
+        name: n
+        for name, n in operations.items()
+        if not any(mark in name for mark in (".out", "_out", "_.", "slice"))
+    }
     assert makers == {"aten.empty.memory_format": 1, "aten.full.default": 2}

@@ -47,7 +47,9 @@ EAGER = {"d0": 1e-3, "growth_rate": 1.1, "adamw_rate": 1e-2}
 
 def config(choice):
     fields = PRESETS[choice.get("preset", "guide 2023")].fields
-    return OptimizerConfig(weight_decay=0.0, **({name: value for name, value in EAGER.items() if name in fields} | choice))
+    return OptimizerConfig(
+        weight_decay=0.0, **({name: value for name, value in EAGER.items() if name in fields} | choice)
+    )
 
 
 @pytest.mark.parametrize("choice", NAMED)
@@ -61,7 +63,11 @@ def test_every_choice_comes_closer_to_the_goal(choice):
 
 @pytest.mark.parametrize("choice", NAMED)
 def test_text_encoder_at_half_speed_moves_half_as_far_at_equal_gradients(choice):
-    """Under one d. Adam's moments are sums, so the same gradients give the same direction and the speed alone makes the difference."""
+    """Under one d.
+
+    Adam's moments are sums, so the same gradients give the same direction and the speed alone makes the
+    difference.
+    """
     start = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
     parts = {part: [nn.Parameter(start.clone())] for part in ("unet", "text_encoder")}
     optimizer = build_optimizer(config(choice), parts, STEPS)
@@ -121,11 +127,18 @@ def memories(value):
 
 
 def test_a_snapshot_copies_flat_memory_once_and_shares_none_of_it():
-    """However many layers: a copy of each of their tensors would be a wait for the device each. p, m, v and s of two parts."""
+    """However many layers: a copy of each of their tensors would be a wait for the device each. p, m, v and s
+    of two parts.
+    """
     layers = 20
-    parts = {part: [nn.Parameter(torch.randn(8, 8)) for _ in range(layers)] for part in ("unet", "text_encoder")}
+    parts = {
+        part: [nn.Parameter(torch.randn(8, 8)) for _ in range(layers)] for part in ("unet", "text_encoder")
+    }
     optimizer = build_optimizer(OptimizerConfig(), parts, STEPS)
-    copied, live = memories(optimizer.snapshot()), memories([optimizer.parameters, optimizer.optimizer.state_dict()])
+    copied, live = (
+        memories(optimizer.snapshot()),
+        memories([optimizer.parameters, optimizer.optimizer.state_dict()]),
+    )
     assert len(copied) == len(live) == 4 * 2
     assert sum(size for _, size in copied) == 4 * 2 * layers * 64 * 4
     assert not copied & live
@@ -159,7 +172,10 @@ def rms_of_next_step(optimizer, parts, goal, generator):
 
 @pytest.mark.parametrize("choice", NAMED)
 def test_kept_below_a_limit_a_step_shrinks_with_the_rate_at_once(choice):
-    """Also after a snapshot: the momentum of the larger rate is gone. Half the rate is half the way, but for what a step adds itself."""
+    """Also after a snapshot: the momentum of the larger rate is gone.
+
+    Half the rate is half the way, but for what a step adds itself.
+    """
     ends = {}
     for share in (1.0, 0.5):
         parts, goal, generator = problem()
@@ -248,7 +264,9 @@ def test_stopped_and_frozen_stay_so_through_a_snapshot_from_before():
     descend(optimizer, parts, goal, generator, steps=5)
     optimizer.restore(snapshot)
     d, stopped = optimizer.d, parts["text_encoder"][0].detach().clone()
-    assert optimizer.optimizer.d_frozen and [group["stopped"] for group in optimizer.optimizer.param_groups] == [False, True]
+    assert optimizer.optimizer.d_frozen and [
+        group["stopped"] for group in optimizer.optimizer.param_groups
+    ] == [False, True]
     running = parts["unet"][0].detach().clone()
     descend(optimizer, parts, goal, generator, steps=20)
     assert optimizer.d == d
@@ -257,7 +275,9 @@ def test_stopped_and_frozen_stay_so_through_a_snapshot_from_before():
 
 
 def test_schedule_free_hands_on_its_average():
-    """Inside the block the weights are x of the paper, which lags behind y, at which gradients are taken; and they come back."""
+    """Inside the block the weights are x of the paper, which lags behind y, at which gradients are taken; and
+    they come back.
+    """
     parts, goal, generator = problem()
     optimizer = build_optimizer(config({"preset": "Prodigy + schedule-free"}), parts, STEPS)
     descend(optimizer, parts, goal, generator)
@@ -277,6 +297,8 @@ def test_schedule_free_hands_on_its_average():
 def test_optimizers_of_other_packages_print_nothing(capfd):
     for preset in PRESETS:
         parts, goal, generator = problem()
-        descend(build_optimizer(OptimizerConfig(preset=preset), parts, STEPS), parts, goal, generator, steps=40)
+        descend(
+            build_optimizer(OptimizerConfig(preset=preset), parts, STEPS), parts, goal, generator, steps=40
+        )
     out, err = capfd.readouterr()
     assert out == err == ""

@@ -1,8 +1,10 @@
-"""D-Adapt Adam's accuracy in Defazio & Mishchenko 2023 (arXiv 2301.07733), convex problems: Iris 98.6, Wine 100.
+"""D-Adapt Adam's accuracy in Defazio & Mishchenko 2023 (arXiv 2301.07733), convex problems: Iris 98.6, Wine
+100.
 
-Protocol: multinomial logistic regression with a bias, cross entropy; features scaled to [-1, 1] by their extremes; 100 epochs, batch 16,
-no weight decay; rate 1, divided by 10 after 60, 80 and 95 epochs; betas (0.9, 0.999); d0 1e-6. Accuracy over the training set after
-the last epoch, mean over 5 seeds of data order. The data are scikit-learn's copies of the UCI sets.
+Protocol: multinomial logistic regression with a bias, cross entropy; features scaled to [-1, 1] by their
+extremes; 100 epochs, batch 16, no weight decay; rate 1, divided by 10 after 60, 80 and 95 epochs; betas (0.9,
+0.999); d0 1e-6. Accuracy over the training set after the last epoch, mean over 5 seeds of data order. The
+data are scikit-learn's copies of the UCI sets.
 """
 
 import pytest

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 from comfyui_dadapt_lora.trainer.errors import SettingError
-from comfyui_dadapt_lora.trainer.record.curves import HELDOUT_COLOUR, LINE_COLOURS, draw_comparison, draw_curves, draw_report
+from comfyui_dadapt_lora.trainer.record.curves import (
+    HELDOUT_COLOUR,
+    LINE_COLOURS,
+    draw_comparison,
+    draw_curves,
+    draw_report,
+)
 from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss
 
 SIZE = (800, 560)
@@ -60,7 +66,10 @@ def test_rates_are_on_a_log_scale():
     """An exponential is a straight line there: half way to the right it is half way up."""
     picture = np.asarray(draw_curves(records(), [], SIZE), dtype=int)
     rows, columns = np.nonzero(np.abs(picture - np.array([0x1F, 0x77, 0xB4])).max(axis=2) < 40)
-    right, left = columns.max(), columns[rows.argmax()]  # the legend reaches further to the left, above the line
+    right, left = (
+        columns.max(),
+        columns[rows.argmax()],
+    )  # the legend reaches further to the left, above the line
     top, middle, bottom = (rows[columns == place].max() for place in (right, (left + right) // 2, left))
     assert bottom - top > 100
     assert abs(middle - (top + bottom) / 2) < 0.05 * (bottom - top)

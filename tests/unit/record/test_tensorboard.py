@@ -9,9 +9,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 def record(step, loss=0.1, text_encoder=None):
     return StepRecord(
-        step=step, epoch=1, loss=loss, loss_average=0.2, d=1e-4, dlr_unet=1e-4, dlr_text_encoder=text_encoder, gradient_norm=1.0,
-        seconds=1.0, peak_memory_mb=None,
-    )  # fmt: skip
+        step=step,
+        epoch=1,
+        loss=loss,
+        loss_average=0.2,
+        d=1e-4,
+        dlr_unet=1e-4,
+        dlr_text_encoder=text_encoder,
+        gradient_norm=1.0,
+        seconds=1.0,
+        peak_memory_mb=None,
+    )
 
 
 def test_scalars_have_the_tags_that_people_know(tmp_path):

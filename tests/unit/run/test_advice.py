@@ -10,14 +10,24 @@ STEPS = 100
 
 def record(step, d):
     return StepRecord(
-        step=step, epoch=1, loss=0.1, loss_average=0.1, d=d, dlr_unet=d, dlr_text_encoder=None, gradient_norm=1.0, seconds=1.0,
+        step=step,
+        epoch=1,
+        loss=0.1,
+        loss_average=0.1,
+        d=d,
+        dlr_unet=d,
+        dlr_text_encoder=None,
+        gradient_norm=1.0,
+        seconds=1.0,
         peak_memory_mb=None,
-    )  # fmt: skip
+    )
 
 
 def said(d_at, update_share=0.01, **recipe):
     advice = Advice(OptimizerConfig(**recipe), STEPS)
-    notices = [notice for step in range(1, STEPS + 1) for notice in advice.after_step(record(step, d_at(step)))]
+    notices = [
+        notice for step in range(1, STEPS + 1) for notice in advice.after_step(record(step, d_at(step)))
+    ]
     return [*notices, *advice.at_end(d_at(STEPS), update_share)]
 
 
@@ -58,7 +68,11 @@ def test_d_that_still_climbs_at_the_end_is_told():
 
 
 @pytest.mark.parametrize(
-    "recipe, may", [({"freeze_d_percent": 20.0}, True), (vars(OptimizerConfig(preset="Prodigy + schedule-free").resolved()), False)]
+    "recipe, may",
+    [
+        ({"freeze_d_percent": 20.0}, True),
+        (vars(OptimizerConfig(preset="Prodigy + schedule-free").resolved()), False),
+    ],
 )
 def test_freezing_d_later_is_advised_only_where_the_preset_lets_it_be_changed(recipe, may):
     (notice,) = said(lambda step: 2e-6 if step <= 30 else 1e-3, **recipe)

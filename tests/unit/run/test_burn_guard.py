@@ -14,11 +14,19 @@ from torch.nn import functional as F
 from tests.unit.toy import ToyNetwork, adapters_of, measured, of_kind, run, toy_grid, weights
 
 # this stands for a d that overshot
-BURNING = {"d0": 1e-2, "learning_rate": 10.0, "warmup_percent": 0.0, "growth_rate": 10.0, "bias_correction": False}
+BURNING = {
+    "d0": 1e-2,
+    "learning_rate": 10.0,
+    "warmup_percent": 0.0,
+    "growth_rate": 10.0,
+    "bias_correction": False,
+}
 
 
 class Brittle(ToyNetwork):
-    """What a LoRA adds to the UNet layer counts 30 times: it has to be small, and a large one destroys everything."""
+    """What a LoRA adds to the UNet layer counts 30 times: it has to be small, and a large one destroys
+    everything.
+    """
 
     def predict(self, noised, timesteps, text):
         base = F.conv2d(noised, self.unet_layer.weight, self.unet_layer.bias)
@@ -36,7 +44,9 @@ def test_a_lora_that_burns_goes_back_and_ends_better_than_untouched():
     assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(limits))
     assert limits[0] <= BURNING["d0"] / 2
     assert result.d_last <= limits[-1]
-    assert [notice.text for notice in of_kind(Notice, events)][: len(limits)] == [burn.text for burn in result.burns]
+    assert [notice.text for notice in of_kind(Notice, events)][: len(limits)] == [
+        burn.text for burn in result.burns
+    ]
     assert "went back to step 0" in result.burns[0].text
 
 

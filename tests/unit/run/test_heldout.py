@@ -10,7 +10,9 @@ def test_measured_every_n_steps_and_after_the_last():
     assert measured_steps(100, 1, 32, every=1000) == {100}
 
 
-@pytest.mark.parametrize("steps, batch_size, samples", [(200, 2, 32), (1500, 1, 32), (1500, 4, 100), (5000, 1, 40)])
+@pytest.mark.parametrize(
+    "steps, batch_size, samples", [(200, 2, 32), (1500, 1, 32), (1500, 4, 100), (5000, 1, 40)]
+)
 def test_auto_takes_about_a_fifth_of_the_time_at_most(steps, batch_size, samples):
     """A step costs three forward passes of its batch, a measurement one of its samples."""
     count = len(measured_steps(steps, batch_size, samples, every=0))

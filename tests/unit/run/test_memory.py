@@ -25,8 +25,13 @@ def test_a_step_takes_the_largest_picture_times_the_batch_and_what_the_lora_take
     assert memory().bytes(checkpointing=True) < one / 2
 
 
-@pytest.mark.parametrize("choice, expected", [("on", (True, True)), ("off", (False, False)), ("auto", (True, False))])
+@pytest.mark.parametrize(
+    "choice, expected", [("on", (True, True)), ("off", (False, False)), ("auto", (True, False))]
+)
 def test_auto_checkpoints_where_a_step_would_not_fit(choice, expected):
     needed = memory().bytes(checkpointing=False)
     too_small, enough = needed, 2 * needed
-    assert (memory().wants_checkpointing(choice, too_small), memory().wants_checkpointing(choice, enough)) == expected
+    assert (
+        memory().wants_checkpointing(choice, too_small),
+        memory().wants_checkpointing(choice, enough),
+    ) == expected

@@ -6,7 +6,10 @@ from comfyui_dadapt_lora.trainer.run.seeds import Generators
 
 def draws(seed):
     generators = Generators.seeded(seed)
-    return {name: tuple(torch.rand(4, generator=generator).tolist()) for name, generator in vars(generators).items()}
+    return {
+        name: tuple(torch.rand(4, generator=generator).tolist())
+        for name, generator in vars(generators).items()
+    }
 
 
 def test_streams_differ_from_each_other_and_between_seeds():

@@ -14,7 +14,13 @@ from comfyui_dadapt_lora.trainer.errors import DivergedError, SettingError
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.record.steps_file import append_records
 from comfyui_dadapt_lora.trainer.run import training
-from comfyui_dadapt_lora.trainer.run.events import BestSoFar, HeldoutLoss, SafetyCopy, SavedOnTheWay, StepRecord
+from comfyui_dadapt_lora.trainer.run.events import (
+    BestSoFar,
+    HeldoutLoss,
+    SafetyCopy,
+    SavedOnTheWay,
+    StepRecord,
+)
 from comfyui_dadapt_lora.trainer.run.training import total_steps
 from comfyui_dadapt_lora.trainer.settings.presets import PRESETS
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
@@ -59,7 +65,9 @@ def test_the_same_seed_gives_the_same_lora_bit_for_bit_and_another_seed_another(
 
 
 def test_records_count_steps_and_tell_the_rates():
-    """d * lr of a part is d, times the warmup's factor, times its speed: what AdamW would call its learning rate."""
+    """d * lr of a part is d, times the warmup's factor, times its speed: what AdamW would call its learning
+    rate.
+    """
     network = ToyNetwork()
     _, events = run(network, adapters_of(network), steps=20, warmup_percent=50.0)
     records = of_kind(StepRecord, events)
@@ -95,7 +103,9 @@ def test_raising_in_the_callback_stops_the_run_and_keeps_what_was_trained():
 
 
 class NanAt(ToyNetwork):
-    """Gives a loss that is not a number at some steps; measurements, which need no gradient, are not counted."""
+    """Gives a loss that is not a number at some steps; measurements, which need no gradient, are not
+    counted.
+    """
 
     def __init__(self, calls):
         super().__init__()
@@ -103,7 +113,9 @@ class NanAt(ToyNetwork):
 
     def predict(self, noised, timesteps, text):
         self.count += torch.is_grad_enabled()
-        return super().predict(noised, timesteps, text) * (math.nan if torch.is_grad_enabled() and self.count in self.calls else 1.0)
+        return super().predict(noised, timesteps, text) * (
+            math.nan if torch.is_grad_enabled() and self.count in self.calls else 1.0
+        )
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted():
@@ -128,7 +140,10 @@ def test_numbers_that_stay_not_finite_stop_the_run_with_the_last_good_lora():
 
 
 def test_epochs_count_every_picture_with_its_repeats():
-    latents = [LatentPicture(torch.zeros(4, 4, 4), "red", repeats=3), LatentPicture(torch.zeros(4, 4, 6), "blue", repeats=2)]
+    latents = [
+        LatentPicture(torch.zeros(4, 4, 4), "red", repeats=3),
+        LatentPicture(torch.zeros(4, 4, 6), "blue", repeats=2),
+    ]
     assert total_steps(RunConfig(duration=5, duration_unit="epochs", batch_size=2), latents) == 5 * (2 + 1)
     assert total_steps(RunConfig(duration=5, duration_unit="steps", batch_size=2), latents) == 5
 
@@ -151,15 +166,19 @@ def test_both_implementations_train_the_same_lora():
         result, _ = run(network, adapters, steps=100, implementation=implementation)
         results.append((result.d_last, weights(adapters)))
     assert results[1][0] == pytest.approx(results[0][0], rel=1e-4)
-    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(results[0][1], results[1][1], strict=True))
+    assert all(
+        torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(results[0][1], results[1][1], strict=True)
+    )
 
 
-# what is handed on -------------------------------------------------------------------------------------------------------------------
+# what is handed on ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_what_is_measured_is_what_is_handed_on(preset):
-    """Also where the optimizer averages: the last measurement is that of the weights that the adapters end with."""
+    """Also where the optimizer averages: the last measurement is that of the weights that the adapters end
+    with.
+    """
     network = ToyNetwork()
     adapters = adapters_of(network)
     grid = toy_grid(network)
@@ -223,7 +242,9 @@ def test_a_run_of_a_minute_makes_no_safety_copy():
 
 
 def test_ema_hands_on_the_average_of_the_steps():
-    """Against the average formed here, from the weights after each step: the plain mean at first, then exponential."""
+    """Against the average formed here, from the weights after each step: the plain mean at first, then
+    exponential.
+    """
     network = ToyNetwork()
     adapters = adapters_of(network)
     seen = []
@@ -268,14 +289,20 @@ def test_the_adapters_share_no_memory_after_a_run():
         assert weight.grad is None
 
 
-# a part of the run -------------------------------------------------------------------------------------------------------------------
+# a part of the run ------------------------------------------------------------------------------------------
 
 
 def test_a_part_that_stops_does_not_move_after_its_share_and_its_rate_is_gone():
     network = ToyNetwork()
     adapters = adapters_of(network)
     seen = []
-    run(network, adapters, steps=40, stop_text_encoder_percent=50.0, on_step=lambda record: seen.append((record, weights(adapters))))
+    run(
+        network,
+        adapters,
+        steps=40,
+        stop_text_encoder_percent=50.0,
+        on_step=lambda record: seen.append((record, weights(adapters))),
+    )
     at_stop, end = seen[19][1], seen[39][1]
     assert all(torch.equal(a, b) for a, b in zip(at_stop[2:], end[2:], strict=True))
     assert not torch.equal(at_stop[1], end[1])
@@ -312,12 +339,21 @@ def test_adamw_reports_its_rate_and_no_d():
 
 
 def test_a_step_waits_for_the_device_once():
-    """Loss, gradient norm and the sums behind d come in one read; only the ten sampled steps, which measure updates, read more."""
+    """Loss, gradient norm and the sums behind d come in one read; only the ten sampled steps, which measure
+    updates, read more.
+    """
     network = ToyNetwork()
     counted, seen = CountHostReads(), []
     with counted:
         data = pictures(repeats=40)  # one epoch: the order of each is drawn on the host
-        run(network, adapters_of(network), steps=40, data=data, burn_guard=False, on_step=lambda record: seen.append(counted.count))
+        run(
+            network,
+            adapters_of(network),
+            steps=40,
+            data=data,
+            burn_guard=False,
+            on_step=lambda record: seen.append(counted.count),
+        )
     reads = [later - earlier for earlier, later in itertools.pairwise(seen)]
     assert min(reads) == 1
     assert reads.count(1) >= 29

@@ -27,13 +27,20 @@ def test_as_published_has_no_safeguard():
 
 
 def test_a_field_may_have_what_the_preset_sets_anyway():
-    assert OptimizerConfig(preset="as published", bias_correction=False) != OptimizerConfig(preset="as published")
-    assert OptimizerConfig(preset="as published", bias_correction=False).resolved() == OptimizerConfig(preset="as published").resolved()
+    assert OptimizerConfig(preset="as published", bias_correction=False) != OptimizerConfig(
+        preset="as published"
+    )
+    assert (
+        OptimizerConfig(preset="as published", bias_correction=False).resolved()
+        == OptimizerConfig(preset="as published").resolved()
+    )
 
 
 @pytest.mark.parametrize("steps, reached", [(20, 12.8), (100, 64), (200, 128), (3000, 128)])
 @pytest.mark.parametrize("d0", [1e-6, 1e-5])
-def test_auto_growth_lets_d_reach_a_useful_value_in_two_thirds_of_the_run_and_128_steps_at_most(steps, reached, d0):
+def test_auto_growth_lets_d_reach_a_useful_value_in_two_thirds_of_the_run_and_128_steps_at_most(
+    steps, reached, d0
+):
     growth = OptimizerConfig(d0=d0).growth_limit(steps)
     assert d0 * growth**reached == pytest.approx(5e-4)
 
@@ -61,13 +68,31 @@ def test_alpha_that_is_dim_is_accepted(alpha):
         (lambda: LoraConfig(dim=10_000), "dim: expected at most 512"),
         (lambda: LoraConfig(train_unet=False, train_text_encoder=False), "Nothing to train"),
         (lambda: OptimizerConfig(learning_rate=float("nan")), "learning rate: expected a number"),
-        (lambda: OptimizerConfig(preset="prodigy"), "preset: expected one of 'guide 2023', 'steady', 'Prodigy'"),
-        (lambda: OptimizerConfig(preset="AdamW", d_cap=1e-3), r"preset 'AdamW' does not use .* d cap \(0.0 in a new node\)"),
-        (lambda: OptimizerConfig(preset="as published", growth_rate=1.02), "does not use what is set here: growth rate"),
+        (
+            lambda: OptimizerConfig(preset="prodigy"),
+            "preset: expected one of 'guide 2023', 'steady', 'Prodigy'",
+        ),
+        (
+            lambda: OptimizerConfig(preset="AdamW", d_cap=1e-3),
+            r"preset 'AdamW' does not use .* d cap \(0.0 in a new node\)",
+        ),
+        (
+            lambda: OptimizerConfig(preset="as published", growth_rate=1.02),
+            "does not use what is set here: growth rate",
+        ),
         (lambda: OptimizerConfig(preset="Prodigy + schedule-free", beta1=0.0), "beta1: expected more than 0"),
-        (lambda: OptimizerConfig(stop_unet_percent=50.0, stop_text_encoder_percent=80.0), "Nothing would train at the end of the run"),
-        (lambda: OptimizerConfig(implementation="reference", s_in_bf16=True), "'reference' cannot do this: s in bf16"),
-        (lambda: OptimizerConfig(preset="Prodigy", stop_unet_percent=50.0), "does not use .* stop unet percent"),
+        (
+            lambda: OptimizerConfig(stop_unet_percent=50.0, stop_text_encoder_percent=80.0),
+            "Nothing would train at the end of the run",
+        ),
+        (
+            lambda: OptimizerConfig(implementation="reference", s_in_bf16=True),
+            "'reference' cannot do this: s in bf16",
+        ),
+        (
+            lambda: OptimizerConfig(preset="Prodigy", stop_unet_percent=50.0),
+            "does not use .* stop unet percent",
+        ),
         (lambda: OptimizerConfig(adamw_rate=1e-3), "preset 'guide 2023' does not use .* adamw rate"),
         (lambda: OptimizerConfig(decouple=False), "decouple on, or weight decay 0"),
         (lambda: OptimizerConfig(growth_rate=0.5), "d cannot shrink"),
