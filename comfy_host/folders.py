@@ -13,11 +13,10 @@ from pathlib import Path
 import folder_paths
 
 from ..trainer.data.folder import has_pictures
-from ..trainer.errors import DatasetError, SettingError
+from ..trainer.errors import DatasetError, SettingError, shown
 
 REGISTERED = "dadapt_datasets"  # key in extra_model_paths.yaml
 LORA_SUBFOLDER = "loras"  # below the output folder; the host lists it in Load LoRA
-NO_FOLDER = "none"
 _DEPTH = 3  # levels of folders that are offered
 
 
@@ -30,13 +29,13 @@ def find_dataset_folder(name: str) -> Path:
     """The folder of that name. Raises `DatasetError` for one that is not there or lies elsewhere."""
     for root in _roots():
         folder = Path(os.path.normpath(root / name))  # links are the owner's own and followed; ".." is not
-        if folder.is_relative_to(root) and folder != root and folder.is_dir():
+        if folder.is_relative_to(root) and folder != root and _is_folder(folder):
             return folder
     folders = dataset_folders()
     known = f"There are: {', '.join(folders[:20])}." if folders else "There are none yet."
     raise DatasetError(
-        f"There is no picture folder '{name}'. Expected the name of a folder below ComfyUI's input folder, or"
-        f" below one registered as '{REGISTERED}' in extra_model_paths.yaml. {known}"
+        f"There is no picture folder {shown(name)}. Expected the name of a folder below ComfyUI's input"
+        f" folder, or below one registered as '{REGISTERED}' in extra_model_paths.yaml. {known}"
     )
 
 
@@ -117,6 +116,13 @@ def _subfolders(folder: Path) -> list[Path]:
         return [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
     except OSError:  # not there, or not ours to read: nothing in it can be chosen
         return []
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is longer than the disk allows, or a folder that is not ours to read
+        return False
 
 
 def _has_pictures(folder: Path) -> bool:

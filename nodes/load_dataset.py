@@ -1,17 +1,19 @@
 """Load Dataset: a folder of pictures with captions."""
 
+from typing import Any
+
 from comfy_api.latest import io, ui
 
-from ..comfy_host.folders import NO_FOLDER, dataset_folders, find_dataset_folder
+from ..comfy_host.folders import dataset_folders, find_dataset_folder
 from ..comfy_host.images import to_image
 from ..comfy_host.progress import show
 from ..trainer.data.contact_sheet import contact_sheet
 from ..trainer.data.dataset import read_dataset
 from ..trainer.data.fingerprint import fingerprint
 from ..trainer.data.problems import report_of
-from ..trainer.errors import TrainerError
-from ..trainer.settings.dataset import DatasetConfig
+from ..trainer.settings.dataset import NO_FOLDER, DatasetConfig, FolderChoice
 from . import schema
+from .checks import Refusal, refusal
 
 
 class LoadDataset(io.ComfyNode):
@@ -27,26 +29,9 @@ class LoadDataset(io.ComfyNode):
             ),
             search_aliases=["training images", "captions", "dreambooth"],
             inputs=[
-                io.Combo.Input(
-                    "folder",
-                    options=folders,
-                    tooltip=(
-                        "A folder below ComfyUI's input folder. Captions are text files beside the pictures:"
-                        " cat.png, cat.txt. In a folder named 4_anything each picture is shown 4 times an"
-                        " epoch. The machine's owner can register other folders as dadapt_datasets in"
-                        " extra_model_paths.yaml."
-                    ),
-                ),
+                schema.combo(FolderChoice, "folder", folders),
                 *schema.inputs_of(DatasetConfig, ["trigger_word", "resolution", "heldout_share"]),
-                io.Combo.Input(
-                    "heldout_folder",
-                    options=[NO_FOLDER, *folders],
-                    default=NO_FOLDER,
-                    tooltip=(
-                        "A folder of pictures that are measured and never trained on, to see when the LoRA"
-                        " starts to overtrain. Use this or the share above, not both."
-                    ),
-                ),
+                schema.combo(FolderChoice, "heldout_folder", [NO_FOLDER, *folders]),
                 *schema.inputs_of(DatasetConfig, ["broken_pictures"]),
             ],
             outputs=[
@@ -63,13 +48,8 @@ class LoadDataset(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, folder=None, heldout_folder=None) -> bool | str:
-        try:
-            for name in filter(None, (folder, _chosen(heldout_folder))):
-                find_dataset_folder(name)
-        except TrainerError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, input_types: dict[str, str], **inputs: Any) -> bool | Refusal:
+        return refusal(inputs, input_types, FolderChoice, DatasetConfig, check=_check_folders)
 
     @classmethod
     def fingerprint_inputs(cls, folder=None, heldout_folder=None, **settings) -> str:
@@ -79,13 +59,21 @@ class LoadDataset(io.ComfyNode):
         return fingerprint(*_folders_and_config(folder, heldout_folder, settings))
 
     @classmethod
-    def execute(cls, folder, heldout_folder, **settings) -> io.NodeOutput:
+    def execute(cls, folder: str, heldout_folder: str = NO_FOLDER, **settings: Any) -> io.NodeOutput:
+        FolderChoice(folder, heldout_folder)  # checks them
         root, config, heldout_root = _folders_and_config(folder, heldout_folder, settings)
         dataset = read_dataset(root, config, heldout_root, name=folder)
         report = report_of(dataset)
         show(report, cls.hidden.unique_id)
         sheet = to_image(contact_sheet(dataset))
         return io.NodeOutput(dataset, sheet, report, ui=ui.PreviewImage(sheet, cls=cls))
+
+
+def _check_folders(folder: str | None = None, heldout_folder: str | None = None, **_: Any) -> None:
+    """Raises `DatasetError` for a folder that is not there. One that comes over a link is not known yet."""
+    for name in (folder, _chosen(heldout_folder)):
+        if name is not None:
+            find_dataset_folder(name)
 
 
 def _folders_and_config(folder: str, heldout_folder: str | None, settings: dict):

@@ -1,11 +1,12 @@
 """LoRA Config: how large the LoRA is, and what it adapts."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
-from ..trainer.errors import TrainerError
-from ..trainer.settings.declare import limits_of
 from ..trainer.settings.lora import SAME_AS_DIM, LoraConfig
 from . import schema
+from .checks import Refusal, refusal
 
 
 class LoRAConfigNode(io.ComfyNode):
@@ -20,27 +21,16 @@ class LoRAConfigNode(io.ComfyNode):
                 *schema.inputs_of(LoraConfig, ["dim"]),
                 # a widget with one choice: it shows what alpha is, and lets a workflow that asks for another
                 # be refused with the reason
-                io.Combo.Input(
-                    "alpha",
-                    options=[SAME_AS_DIM],
-                    default=SAME_AS_DIM,
-                    tooltip=limits_of(LoraConfig)["alpha"][1].help,
-                ),
+                schema.combo(LoraConfig, "alpha", [SAME_AS_DIM]),
                 *schema.inputs_of(LoraConfig, ["train_unet", "train_text_encoder", "layers"]),
             ],
             outputs=[schema.LoraConfig.Output(display_name="LORA_CONFIG")],
         )
 
     @classmethod
-    def validate_inputs(cls, dim=None, alpha=None) -> bool | str:
-        if dim is None or alpha is None:  # from a link, not known yet; execute checks it
-            return True
-        try:
-            LoraConfig(dim=dim, alpha=alpha)
-        except TrainerError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, input_types: dict[str, str], **inputs: Any) -> bool | Refusal:
+        return refusal(inputs, input_types, LoraConfig)
 
     @classmethod
-    def execute(cls, **settings) -> io.NodeOutput:
+    def execute(cls, **settings: Any) -> io.NodeOutput:
         return io.NodeOutput(LoraConfig(**settings))

@@ -1,9 +1,12 @@
 """DAdapt Optimizer: the recipe."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..trainer.settings.optimizer import OptimizerConfig
 from . import schema
+from .checks import Refusal, refusal
 
 
 class OptimizerNode(io.ComfyNode):
@@ -22,5 +25,9 @@ class OptimizerNode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, **settings) -> io.NodeOutput:
+    def validate_inputs(cls, input_types: dict[str, str], **inputs: Any) -> bool | Refusal:
+        return refusal(inputs, input_types, OptimizerConfig)
+
+    @classmethod
+    def execute(cls, **settings: Any) -> io.NodeOutput:
         return io.NodeOutput(OptimizerConfig(**settings))

@@ -1,17 +1,16 @@
 """Save LoRA: a file that every tool loads."""
 
 from dataclasses import asdict
+from typing import Any
 
 from comfy_api.latest import io
 
 from ..comfy_host.folders import lora_path
 from ..comfy_host.progress import show
 from ..comfy_host.saving import save_lora
-from ..trainer.errors import TrainerError
-from ..trainer.precision import DTYPES
+from ..trainer.settings.lora_file import OVERWRITE, LoraFileConfig
 from . import schema
-
-ADD_NUMBER, OVERWRITE = "add a number", "overwrite"
+from .checks import Refusal, refusal, refuse_wrong_links
 
 
 class SaveLoRA(io.ComfyNode):
@@ -27,25 +26,7 @@ class SaveLoRA(io.ComfyNode):
             search_aliases=["export lora", "safetensors"],
             inputs=[
                 schema.LoraModel.Input("lora", tooltip="From Train."),
-                io.String.Input(
-                    "filename",
-                    default="my_lora",
-                    tooltip="Name of the file, without ending. 'styles/my_lora' makes a subfolder.",
-                ),
-                io.Combo.Input(
-                    "dtype",
-                    options=list(DTYPES),
-                    default="fp16",
-                    tooltip=(
-                        "fp16 is what everybody shares: half the size of fp32, and no visible difference."
-                    ),
-                ),
-                io.Combo.Input(
-                    "existing_file",
-                    options=[ADD_NUMBER, OVERWRITE],
-                    default=ADD_NUMBER,
-                    tooltip="What to do when there is a file of that name: my_lora_2, or write over it.",
-                ),
+                *schema.inputs_of(LoraFileConfig),
             ],
             outputs=[
                 io.String.Output(
@@ -57,20 +38,18 @@ class SaveLoRA(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename=None) -> bool | str:
-        """When the workflow is queued: the host says so, and runs all but this node.
-
-        A name that comes from a link is not known.
-        """
-        try:
-            if filename is not None:
-                lora_path(filename, overwrite=True)
-        except TrainerError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, input_types: dict[str, str], **inputs: Any) -> bool | Refusal:
+        return refusal(inputs, input_types, LoraFileConfig, links=["lora"], check=_check_name)
 
     @classmethod
-    def execute(cls, lora, filename, dtype, existing_file) -> io.NodeOutput:
-        saved = save_lora(lora, filename, dtype, overwrite=existing_file == OVERWRITE)
+    def execute(cls, lora: dict, **settings: Any) -> io.NodeOutput:
+        refuse_wrong_links(lora=lora)
+        file = LoraFileConfig(**settings)
+        saved = save_lora(lora, file.filename, file.dtype, overwrite=file.existing_file == OVERWRITE)
         show(saved.text, cls.hidden.unique_id)
         return io.NodeOutput(saved.name, ui={"dadapt_lora": [asdict(saved)], "text": (saved.text,)})
+
+
+def _check_name(filename: str = "my_lora", **_: Any) -> None:
+    """Raises `SettingError` for a name that no file can have. One that comes over a link is not known yet."""
+    lora_path(filename, overwrite=True)

@@ -1,5 +1,7 @@
 """Train: trains the LoRA on the model that is in the graph."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..comfy_host.lora_model import apply_lora
@@ -7,8 +9,14 @@ from ..comfy_host.prepare import Job
 from ..comfy_host.progress import Progress
 from ..comfy_host.train_lora import train_lora
 from ..comfy_host.upstream import checkpoint_name
+from ..trainer.data.dataset import Dataset
+from ..trainer.settings.lora import LoraConfig
+from ..trainer.settings.optimizer import OptimizerConfig
 from ..trainer.settings.run import RunConfig
 from . import schema
+from .checks import Refusal, refusal, refuse_wrong_links
+
+LINKS = ("model", "clip", "vae", "dataset", "lora_config", "optimizer")
 
 
 class Train(io.ComfyNode):
@@ -18,16 +26,16 @@ class Train(io.ComfyNode):
             node_id="DAdaptTrain",
             display_name="Train (DAdapt LoRA)",
             description=(
-                "Trains a LoRA on the connected model, on the device it is loaded on, and hands it straight"
-                " to a KSampler."
+                "Trains a LoRA on the connected model, on the device it is loaded on, and outputs the model"
+                " with the LoRA, ready for a KSampler."
             ),
             search_aliases=["lora training", "finetune"],
             inputs=[
                 io.Model.Input(
                     "model",
                     tooltip=(
-                        "The model to train on, SD 1.5. LoRAs applied before this node are kept as part"
-                        " of it."
+                        "The model to train on, SD 1.5. LoRAs that are applied before this node are a part"
+                        " of it, and are not in the new LoRA."
                     ),
                 ),
                 io.Clip.Input("clip", tooltip="Its text encoder. CLIP Set Last Layer is honoured."),
@@ -47,11 +55,11 @@ class Train(io.ComfyNode):
                 ),
                 schema.LoraModel.Output(
                     display_name="LORA_MODEL",
-                    tooltip="The LoRA itself, for Save LoRA or the host's Load LoRA Model.",
+                    tooltip="The LoRA itself, for Save LoRA or ComfyUI's Load LoRA Model.",
                 ),
                 schema.Report.Output(
                     display_name="REPORT",
-                    tooltip="What happened at each step; also for the host's Plot Loss Graph.",
+                    tooltip="What happened at each step; also for ComfyUI's Plot Loss Graph.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
@@ -59,7 +67,23 @@ class Train(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, clip, vae, dataset, lora_config, optimizer, **run) -> io.NodeOutput:
+    def validate_inputs(cls, input_types: dict[str, str], **inputs: Any) -> bool | Refusal:
+        return refusal(inputs, input_types, RunConfig, links=LINKS)
+
+    @classmethod
+    def execute(
+        cls,
+        model: io.Model.Type,
+        clip: io.Clip.Type,
+        vae: io.Vae.Type,
+        dataset: Dataset,
+        lora_config: LoraConfig,
+        optimizer: OptimizerConfig,
+        **run: Any,
+    ) -> io.NodeOutput:
+        refuse_wrong_links(
+            model=model, clip=clip, vae=vae, dataset=dataset, lora_config=lora_config, optimizer=optimizer
+        )
         base_model = checkpoint_name(cls.hidden.prompt, cls.hidden.unique_id)
         job = Job(dataset, lora_config, optimizer, RunConfig(**run), base_model)
         lora, report = train_lora(model, clip, vae, job, Progress(cls.hidden.unique_id))

@@ -1,10 +1,15 @@
 """Training Curves: what a run did, as a picture."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..comfy_host.images import to_image
 from ..trainer.record.curves import draw_report
+from ..trainer.record.report import Report
+from ..trainer.settings.curves import CurvesConfig
 from . import schema
+from .checks import Refusal, refusal, refuse_wrong_links
 
 
 class TrainingCurves(io.ComfyNode):
@@ -20,12 +25,17 @@ class TrainingCurves(io.ComfyNode):
             search_aliases=["plot loss", "learning rate curve"],
             inputs=[
                 schema.ReportOnly.Input("report", tooltip="From Train."),
-                io.Int.Input("width", default=1000, min=300, max=4096, tooltip="Of the picture, in pixels."),
-                io.Int.Input("height", default=700, min=300, max=4096, tooltip="Of the picture, in pixels."),
+                *schema.inputs_of(CurvesConfig),
             ],
             outputs=[io.Image.Output(display_name="IMAGE", tooltip="For Preview Image or Save Image.")],
         )
 
     @classmethod
-    def execute(cls, report, width, height) -> io.NodeOutput:
-        return io.NodeOutput(to_image(draw_report(report, (width, height))))
+    def validate_inputs(cls, input_types: dict[str, str], **inputs: Any) -> bool | Refusal:
+        return refusal(inputs, input_types, CurvesConfig, links=["report"])
+
+    @classmethod
+    def execute(cls, report: Report, **size: Any) -> io.NodeOutput:
+        refuse_wrong_links(report=report)
+        config = CurvesConfig(**size)
+        return io.NodeOutput(to_image(draw_report(report, (config.width, config.height))))

@@ -53,12 +53,12 @@ def of_a_run(model, clip):
     return {"before": before, "inside": inside, "after": settings()}
 
 
-def activations(model):
-    """What the host makes of its activations in a run of each precision, with a model that it computes in
-    fp16.
+def activations(model, inference):
+    """The dtype of activations in a run of each precision, with a model that ComfyUI computes in
+    `inference`.
     """
     model = model.clone()
-    model.set_model_compute_dtype(torch.float16)
+    model.set_model_compute_dtype(inference)
     dtypes = {
         dtype: compute_dtype(computing_in(model, dtype))
         for dtype in (torch.float16, torch.bfloat16, torch.float32)
@@ -118,7 +118,8 @@ def main():
     model, clip = load()
     result = {
         "settings": of_a_run(model, clip),
-        "activations": activations(model),
+        "activations": activations(model, torch.float16),
+        "activations of fp64": activations(model, torch.float64),
         "streamed": streamed(),
         "quantized": quantized(model),
     }

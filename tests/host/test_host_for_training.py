@@ -25,6 +25,15 @@ def test_activations_are_fp32_where_autocast_does_not_make_them_the_runs_dtype(c
     assert found["afterwards"] == "torch.float16"
 
 
+def test_activations_of_an_fp64_model_are_fp32_in_every_precision(check):
+    """ComfyUI computes in fp64 when it is started with --fp64-unet. Autocast leaves fp64 alone, so that it
+    would meet the 16 bits of a LoRA.
+    """
+    found = check["activations of fp64"]
+    assert found["torch.float16"] == found["torch.bfloat16"] == found["torch.float32"] == "torch.float32"
+    assert found["afterwards"] == "torch.float64"
+
+
 def test_what_a_newer_host_streams_in_is_loaded_at_once(check):
     found = check["streamed"]
     assert found["model"] == found["clip's patcher"] == found["clip's module"] == "loaded"

@@ -108,7 +108,9 @@ def info(client):
 
 def inputs(info, node):
     """{name: (type, options)}, in order."""
-    return {name: (kind, options) for name, (kind, options) in info[node]["input"]["required"].items()}
+    declared = info[node]["input"]
+    both = declared["required"] | declared.get("optional", {})  # the order of the page: required ones first
+    return {name: (kind, options) for name, (kind, options) in both.items()}
 
 
 def test_there_are_six_nodes_and_no_more(info):
@@ -131,6 +133,15 @@ def test_defaults_are_the_recipe_in_the_promised_order(info, node):
 def test_links_in_and_out(info, node):
     assert [kind for kind, _ in inputs(info, node).values() if kind not in WIDGETS] == LINKS[node]
     assert dict(zip(info[node]["output_name"], info[node]["output"], strict=True)) == OUTPUTS[node]
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_only_links_and_the_folder_must_be_in_a_workflow(info, node):
+    """What has a default may be left out: workflows outlive the settings that are added to a node."""
+    required = {name: kind for name, (kind, _) in info[node]["input"]["required"].items()}
+    assert [name for name, kind in required.items() if kind in WIDGETS] == [
+        name for name, default in DEFAULTS[node].items() if default is None
+    ]
 
 
 @pytest.mark.parametrize("node", NODES)

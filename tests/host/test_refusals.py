@@ -53,11 +53,6 @@ REFUSED = {
         {"heldout_folder": "../x"},
         ["There is no picture folder '../x'"],
     ),
-    "held-out twice": (
-        "DAdaptLoadDataset",
-        {"heldout_folder": GOOD, "heldout_share": 0.5},
-        ["Both a held-out folder and a held-out share", "Keep one"],
-    ),
     "held-out share": ("DAdaptLoadDataset", {"heldout_share": 0.9}, ["heldout", "0.5", "0.9"]),
     "warmup": ("DAdaptOptimizer", {"warmup_percent": 200.0}, ["warmup", "90", "200"]),
     "coupled decay": (
@@ -129,14 +124,24 @@ def server_lives_on(client):
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_setting_is_refused_in_words(client, case):
+def test_setting_is_refused_in_words_when_it_is_queued(client, case):
+    """Nothing is loaded and no picture is read for a workflow that cannot run."""
     node, changed, words = REFUSED[case]
     workflow = graph.training(GOOD)
     graph.settings(workflow, node).update(changed)
-    said = refusal(client, workflow)
+    with pytest.raises(WorkflowRefused) as refused:
+        client.submit(workflow)
+    said = str(refused.value)
     assert node in said
     for word in words:
         assert word in said
+
+
+def test_held_out_twice_is_refused(client):
+    workflow = graph.training(GOOD)
+    graph.settings(workflow, "DAdaptLoadDataset").update(heldout_folder=GOOD, heldout_share=0.5)
+    said = refusal(client, workflow)
+    assert "Both a held-out folder and a held-out share" in said and "Keep one" in said
 
 
 @pytest.mark.parametrize(

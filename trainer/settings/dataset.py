@@ -4,6 +4,30 @@ from dataclasses import dataclass
 
 from .declare import check_settings, setting
 
+NO_FOLDER = "none"
+
+
+@dataclass(frozen=True)
+class FolderChoice:
+    """Names of the folders that pictures are read from."""
+
+    folder: str = setting(
+        "",
+        "A folder below ComfyUI's input folder. Captions are text files beside the pictures: cat.png,"
+        " cat.txt. In a folder named 4_anything each picture is shown 4 times per epoch. The machine's"
+        " owner can register other folders as dadapt_datasets in extra_model_paths.yaml.",
+        max=1000,
+    )
+    heldout_folder: str = setting(
+        NO_FOLDER,
+        "A folder of pictures that are measured and never trained on, to see when the LoRA starts to"
+        " overtrain. Use this or the share above, not both.",
+        max=1000,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
 
 @dataclass(frozen=True)
 class DatasetConfig:
@@ -14,6 +38,7 @@ class DatasetConfig:
         "A word that the model does not know yet, put before each caption ('fluent3d, red apple'). Write it"
         " in your prompt to call the LoRA. Leave it empty to train on the captions alone, which keeps more of"
         " what the model already knows of their words.",
+        max=200,
     )
     resolution: int = setting(
         512,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..errors import SettingError
+from ..errors import SettingError, shown
 from .declare import check_settings, setting
 
 SAME_AS_DIM = "same as dim"
@@ -43,12 +43,12 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.alpha not in (SAME_AS_DIM, self.dim):
+        if not (isinstance(self.alpha, str | int | float) and self.alpha in (SAME_AS_DIM, self.dim)):
             raise SettingError(
-                f"alpha: expected {SAME_AS_DIM!r} (here {self.dim}), got {self.alpha!r}. With D-Adaptation"
-                " another alpha does not dampen the training: the estimated rate grows to cancel it and"
-                " overshoots (d x17 at alpha 1, dim 128). Leave alpha at the same value as dim; to train"
-                " more gently, lower the learning rate at DAdapt Optimizer (0.5 is half speed)."
+                f"alpha: expected {SAME_AS_DIM!r} (here {self.dim}), got {shown(self.alpha)}. With"
+                " D-Adaptation another alpha does not dampen the training: the estimated rate grows to cancel"
+                " it and overshoots (d x17 at alpha 1, dim 128). Leave alpha at the same value as dim; to"
+                " train more gently, lower the learning rate at DAdapt Optimizer (0.5 is half speed)."
             )
         if not (self.train_unet or self.train_text_encoder):
             raise SettingError(

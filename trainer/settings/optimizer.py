@@ -10,16 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ..errors import SettingError
-from .declare import check_settings, limits_of, setting
+from .declare import check_settings, setting
 from .growth import auto_growth
 from .presets import AUTO_GROWTH, NO_GROWTH_LIMIT, PRESETS
+from .recipe_checks import NEVER_FROZEN, TO_THE_END, check_recipe
 from .schedule import SCHEDULES
 
-NO_CAP, NEVER_FROZEN, NO_EMA, TO_THE_END = 0.0, 0.0, 0.0, 100.0
-ALL_PRESETS_USE = {
-    *("preset", "learning_rate", "unet", "text_encoder", "warmup_percent", "schedule"),
-    *("weight_decay", "beta1", "beta2", "burn_guard"),
-}
+NO_CAP, NO_EMA = 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -179,56 +176,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if AUTO_GROWTH < self.growth_rate < 1.0:
-            raise SettingError(
-                f"growth rate: expected 0 (auto) or at least 1, got {self.growth_rate}: d cannot shrink."
-            )
-        if self.weight_decay > 0 and not self.decouple:
-            raise SettingError(
-                f"weight decay {self.weight_decay} with decouple off: expected decouple on, or weight decay"
-                " 0. Coupled decay enters the estimate of d and destroys the LoRA."
-            )
-
-        self._refuse_what_the_preset_does_not_use()
-        self._refuse_what_the_reference_cannot()
+        check_recipe(self)
         self.refuse_stopping(("unet", "text_encoder"))
-        if self.algorithm == "prodigy_schedule_free" and self.beta1 == 0:
-            raise SettingError(
-                "beta1: expected more than 0 with schedule-free averaging, which has no average at 0. 0.9 is"
-                " usual."
-            )
-
-    def _refuse_what_the_preset_does_not_use(self) -> None:
-        preset = PRESETS[self.preset]
-        new = {name: default for name, (default, _) in limits_of(type(self)).items()}
-        changed = [
-            name
-            for name, default in new.items()
-            if getattr(self, name) not in (default, preset.settings.get(name, default))
-        ]
-        unused = [
-            name for name in changed if name in preset.settings or name not in ALL_PRESETS_USE | preset.fields
-        ]
-        if unused:
-            named = ", ".join(f"{name.replace('_', ' ')} ({new[name]} in a new node)" for name in unused)
-            raise SettingError(
-                f"preset {self.preset!r} does not use what is set here: {named}. Set it back, or choose"
-                " another preset; 'guide 2023' takes every field of D-Adaptation as it stands."
-            )
-
-    def _refuse_what_the_reference_cannot(self) -> None:
-        ours = {
-            "freeze_d_percent": NEVER_FROZEN,
-            "stop_unet_percent": TO_THE_END,
-            "stop_text_encoder_percent": TO_THE_END,
-        }
-        ours["s_in_bf16"] = False
-        asked = [name.replace("_", " ") for name, off in ours.items() if getattr(self, name) != off]
-        if self.implementation == "reference" and asked:
-            raise SettingError(
-                f"implementation 'reference' cannot do this: {', '.join(asked)}. Expected implementation"
-                " 'fast', which can."
-            )
 
     def refuse_stopping(self, parts: Iterable[str]) -> None:
         """Raises `SettingError` where none of the trained parts trains to the end."""

@@ -4,9 +4,11 @@ import math
 
 import pytest
 from comfyui_dadapt_lora.trainer.errors import SettingError
-from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
+from comfyui_dadapt_lora.trainer.settings.curves import CurvesConfig
+from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig, FolderChoice
 from comfyui_dadapt_lora.trainer.settings.declare import limits_of
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
+from comfyui_dadapt_lora.trainer.settings.lora_file import LoraFileConfig
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 from comfyui_dadapt_lora.trainer.settings.schedule import rate_factor, warmup_steps
@@ -66,6 +68,21 @@ def test_alpha_that_is_dim_is_accepted(alpha):
     [
         (lambda: LoraConfig(dim=0), "dim: expected at least 1, got 0"),
         (lambda: LoraConfig(dim=10_000), "dim: expected at most 512"),
+        (lambda: LoraConfig(dim=16.5), "dim: expected a whole number, got 16.5"),
+        (lambda: LoraConfig(dim=True), "dim: expected a whole number, got true"),
+        (lambda: LoraConfig(dim="many"), "dim: expected a whole number, got 'many'"),
+        (lambda: LoraConfig(dim=None), "dim: expected a whole number, got nothing"),
+        (lambda: LoraConfig(dim=float("inf")), "dim: expected a whole number, got inf"),
+        (lambda: LoraConfig(dim=10**5000), "dim: expected at most 512, got a number of thousands of digits"),
+        (lambda: LoraConfig(train_unet="false"), "train unet: expected true or false, got 'false'"),
+        (lambda: LoraConfig(layers=["all"]), r"layers: expected one of 'attention', 'all', got \['all'\]"),
+        (lambda: LoraConfig(alpha=[16]), r"alpha: expected 'same as dim' \(here 16\), got \[16\]"),
+        (lambda: OptimizerConfig(d0=10**400), "d0: expected at most 0.01, got 1000"),
+        (lambda: DatasetConfig(trigger_word=5), "trigger word: expected text, got 5"),
+        (lambda: DatasetConfig(trigger_word="x" * 10**6), "expected at most 200 characters, got 1,000,000"),
+        (lambda: DatasetConfig(trigger_word="a\ud800"), "trigger word: expected text, got half a character"),
+        (lambda: LoraFileConfig(dtype="FP16"), "dtype: expected one of 'fp16', 'bf16', 'fp32', got 'FP16'"),
+        (lambda: CurvesConfig(width=10), "width: expected at least 300, got 10"),
         (lambda: LoraConfig(train_unet=False, train_text_encoder=False), "Nothing to train"),
         (lambda: OptimizerConfig(learning_rate=float("nan")), "learning rate: expected a number"),
         (
@@ -107,10 +124,34 @@ def test_what_cannot_work_is_refused_in_words(settings, reason):
         settings()
 
 
-@pytest.mark.parametrize("settings", [DatasetConfig, LoraConfig, OptimizerConfig, RunConfig])
+ALL_SETTINGS = [
+    *(FolderChoice, DatasetConfig, LoraConfig, OptimizerConfig, RunConfig, LoraFileConfig, CurvesConfig)
+]
+
+
+@pytest.mark.parametrize("settings", ALL_SETTINGS)
 def test_every_setting_says_what_it_does(settings):
     for name, (_, limits) in limits_of(settings).items():
-        assert len(limits.help) > 30, name
+        assert len(limits.help) > 20, name
+
+
+@pytest.mark.parametrize("settings", ALL_SETTINGS)
+@pytest.mark.parametrize(
+    "value", ["x" * 10**6, ["x" * 10**6] * 9, {"x" * 10**6: [[["x"]]]}, 10**400, object()]
+)
+def test_no_error_repeats_a_long_value(settings, value):
+    for name in limits_of(settings):
+        with pytest.raises(SettingError) as refused:
+            settings(**{name: value})
+        assert len(str(refused.value)) < 700, name
+
+
+@pytest.mark.parametrize("dim", [16, 16.0, "16", "16.0"])
+def test_a_number_may_be_written_in_other_ways_and_is_of_its_own_type(dim):
+    """JSON, scripts and other nodes write them so; ComfyUI's own nodes take them."""
+    assert LoraConfig(dim=dim) == LoraConfig(dim=16) and type(LoraConfig(dim=dim).dim) is int
+    assert type(OptimizerConfig(learning_rate=1).learning_rate) is float
+    assert LoraConfig(train_unet=0).train_unet is False
 
 
 def test_warmup_rises_evenly_to_full_and_never_starts_at_zero():
