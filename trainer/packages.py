@@ -1,4 +1,4 @@
-"""The packages of requirements.txt: where one is missing told in words, and kept from printing."""
+"""The packages of requirements.txt: saying in words that one is missing, and stopping them from printing."""
 
 import contextlib
 import io

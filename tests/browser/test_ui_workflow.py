@@ -101,6 +101,14 @@ def test_page_exports_the_api_form_that_is_shipped(opened):
     assert canonical(opened.api_form()) == canonical(graph.example())
 
 
+def test_a_workflow_saved_by_version_0_1_still_means_what_its_api_form_means(opened):
+    """The page fills widgets by their position. Optional inputs are widgets at the place of required ones."""
+    saved = Path(graph.__file__).with_name("workflows_of_0_1")
+    opened.load(json.loads((saved / "ui.json").read_text(encoding="utf-8")))
+    then = json.loads((saved / "api.json").read_text(encoding="utf-8"))
+    assert canonical(opened.api_form()) == canonical(then)
+
+
 def widgets(opened, kind: str) -> list[str]:
     names = "kind => app.graph.nodes.find(n => n.type === kind).widgets.map(w => w.name)"
     return opened.page.evaluate(names, kind)

@@ -1,10 +1,9 @@
 """How fast d may grow when nobody has set a limit."""
 
 USEFUL_D = 5e-4
-REACHED_AT, REACHED_AFTER = (
-    0.64,
-    128,
-)  # share of the run and steps, whichever is less; where d starts to move comes on top
+# d reaches it at this share of the run or after so many steps, whichever is earlier, counted from the step
+# where d starts to move
+REACHED_AT, REACHED_AFTER = 0.64, 128
 
 
 def auto_growth(d0: float, steps: int) -> float:
@@ -12,7 +11,7 @@ def auto_growth(d0: float, steps: int) -> float:
     gradients agree.
 
     Measured on the demo's model, where AdamW does best at 5e-4 to 1e-3: without a limit d passes through
-    there at x1.3 to x2 a step, stops at 2e-3 to 4e-3, and breaks shapes on the way. At 5% a step, which the
+    there at x1.3 to x2 per step, stops at 2e-3 to 4e-3, and breaks shapes on the way. At 5% a step, which the
     128 steps are, the network has time to answer.
     """
     return max(1.0, (USEFUL_D / d0) ** (1 / min(REACHED_AT * steps, REACHED_AFTER)))

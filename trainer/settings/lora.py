@@ -36,8 +36,8 @@ class LoraConfig:
     layers: str = setting(
         ATTENTION,
         "Which layers of the UNet are adapted. 'attention': those of its transformer blocks, as in most"
-        " LoRAs. 'all': every linear layer and convolution, known as LoCon; it holds more of a texture or a"
-        " brush stroke, is slower, and its file is several times larger.",
+        " LoRAs. 'all': every linear layer and convolution, known as LoCon. It learns more of a texture or a"
+        " brush stroke, trains more slowly, and makes a file several times larger.",
         choices=(ATTENTION, "all"),
     )
 

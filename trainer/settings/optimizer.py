@@ -25,8 +25,9 @@ class OptimizerConfig:
 
     preset: str = setting(
         "guide 2023",
-        "One click for the whole recipe. What a preset sets or does not use has to stay below as it was in a"
-        " new node. " + " ".join(f"'{name}': {preset.help}." for name, preset in PRESETS.items()),
+        "One click for the whole recipe. The fields below that a preset sets itself, or does not use, have to"
+        " stay as they were in a new node. "
+        + " ".join(f"'{name}': {preset.help}." for name, preset in PRESETS.items()),
         choices=tuple(PRESETS),
     )
     learning_rate: float = setting(
@@ -58,14 +59,14 @@ class OptimizerConfig:
     )
     schedule: str = setting(
         "constant",
-        "How the rate goes on after the warmup. 'cosine' lets it fall to nothing at the end of the run: the"
-        " end is calm, and long runs overtrain less.",
+        "What the rate does after the warmup. 'constant' stays at full; 'cosine' falls to nothing at the end"
+        " of the run, so that the end is calm and long runs overtrain less.",
         choices=SCHEDULES,
     )
     decouple: bool = setting(
         True,
-        "Weight decay as in AdamW, apart from the gradient. Leave it on; without it, decay destroys a LoRA,"
-        " and is refused.",
+        "Weight decay as in AdamW, separate from the gradient. Leave it on. Coupled weight decay destroys a"
+        " LoRA, and is refused.",
     )
     weight_decay: float = setting(
         0.02,
@@ -132,8 +133,8 @@ class OptimizerConfig:
     )
     ema: float = setting(
         NO_EMA,
-        "Averages the LoRA over about the last 1 / (1 - ema) steps: 0.99 is 100. The average is what is"
-        " measured, shown and saved. 0 is off.",
+        "Averages the LoRA over about the last 1 / (1 - ema) steps: 0.99 is 100 steps. The average is"
+        " what is measured, shown and saved. 0 is off.",
         min=0.0,
         max=0.9999,
         step=0.0001,
@@ -156,9 +157,9 @@ class OptimizerConfig:
     )
     burn_guard: bool = setting(
         True,
-        "Measures a few training pictures as the run goes. Where their loss rises well above the untouched"
-        " model's, the LoRA has burnt: it goes back to its last good state, limits d, and goes on. Costs a"
-        " few percent of the time.",
+        "Measures the loss on a few training pictures during the run. If it rises well above the untouched"
+        " model's, the LoRA has burnt: it goes back to its last good state, d is limited, and training goes"
+        " on. Takes a few percent of the time.",
     )
     adamw_rate: float = setting(
         5e-4,
@@ -170,8 +171,8 @@ class OptimizerConfig:
     )
     s_in_bf16: bool = setting(
         False,
-        "Keeps one of D-Adaptation's three sums in 16 bits: a sixth less optimizer memory, and d differs in"
-        " its third digit.",
+        "Stores one of D-Adaptation's three sums in 16 bits: the optimizer takes a sixth less memory, and d"
+        " differs in its third digit.",
     )
 
     def __post_init__(self) -> None:
@@ -184,7 +185,7 @@ class OptimizerConfig:
         if all(self.stop_percent(part) != TO_THE_END for part in parts):
             raise SettingError(
                 "Nothing would train at the end of the run: every part stops before it. Expected at least one"
-                " trained part at 100%; to train less, shorten the run at Train."
+                " trained part that stops at 100%. To train less, shorten the run at Train."
             )
 
     @property

@@ -16,8 +16,8 @@ _AVERAGE = frozenset({"ema"})
 
 @dataclass(frozen=True)
 class Preset:
-    """An optimizer, the settings that the preset fixes, and the fields of the node that it listens to beside
-    those all share.
+    """An optimizer, the settings that the preset fixes, and the fields of the node that it uses beside those
+    that all presets use.
     """
 
     help: str

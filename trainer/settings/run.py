@@ -23,45 +23,46 @@ class RunConfig:
     )
     batch_size: int = setting(
         1,
-        "Pictures a step. More is smoother and needs more memory; with 2 to 4, fewer steps are needed.",
+        "Pictures per step. More is smoother and needs more memory; with 2 to 4, fewer steps are needed.",
         min=1,
         max=64,
     )
     seed: int = setting(0, "The same seed gives the same LoRA on the same machine.", min=0, max=2**53 - 1)
     precision: str = setting(
         "auto",
-        "In what the network computes while it trains; the LoRA itself is always fp32. 'auto' takes what the"
-        " model was loaded in where that has 16 bits, else bf16 where the hardware is fast at it, else fp32.",
+        "The precision of the network's computations while it trains; the LoRA itself is always fp32. 'auto'"
+        " takes the precision that the model was loaded in where that has 16 bits, else bf16 where the"
+        " hardware is fast at it, else fp32.",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
 
     measure_every: int = setting(
         0,
-        "Steps between two measurements of the held-out pictures. 0 is auto: 4 to 20 times a run, so that"
-        " measuring takes about a fifth of the time that training takes. Has no effect without held-out"
+        "Steps between two measurements of the held-out pictures. 0 is auto: 4 to 20 times per run, so"
+        " that measuring takes about a fifth of the time that training takes. Has no effect without held-out"
         " pictures at Load Dataset.",
         min=0,
         max=1_000_000,
     )
     hand_on: str = setting(
         "best",
-        "Which LoRA goes to the outputs: 'best' is the one with the lowest held-out loss, 'last' the one of"
-        " the last step. Without held-out pictures both are the last. The other one is kept in the run's"
+        "Which LoRA Train outputs: 'best' is the one with the lowest held-out loss, 'last' the one of the"
+        " last step. Without held-out pictures both are the last. The other one is saved in the run's"
         " folder.",
         choices=("best", "last"),
     )
     save_every: int = setting(
         0,
-        "Keeps a LoRA every so often, in the unit of the duration, in the run's folder, where Load LoRA lists"
-        " it. 0 is off.",
+        "Saves an intermediate LoRA every so many steps or epochs (the unit of the duration) in the run's"
+        " folder, where Load LoRA lists it. 0 is off.",
         min=0,
         max=1_000_000,
     )
     checkpointing: str = setting(
         "auto",
-        "'on' computes each block of the network twice, so that only its inputs are kept for the backward"
-        " pass: about a third slower, with a fraction of the memory. The LoRA is the same. 'auto' switches it"
-        " on where a step would not fit without it.",
+        "Gradient checkpointing. 'on' computes each block of the network again in the backward pass instead"
+        " of storing what is inside it: about a third slower, with a fraction of the memory. The LoRA is the"
+        " same. 'auto' switches it on where a step would not fit into memory without it.",
         choices=("auto", "on", "off"),
     )
 
