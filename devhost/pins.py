@@ -42,6 +42,13 @@ COMFYUI_REQUIREMENTS = (
     "pydantic-settings~=2.0",
 )
 
+# What requirements.txt leaves open and a trained LoRA depends on.
+OPTIMIZERS = (
+    "dadaptation==3.2",
+    "prodigyopt==1.1.2",
+    "prodigy-plus-schedule-free==2.0.1",
+)
+
 TEST_TOOLS = (
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",

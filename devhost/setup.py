@@ -67,7 +67,8 @@ def _environment_is_ready(host: Host) -> bool:
 
 
 def _environment_fingerprint() -> str:
-    return fingerprint(pins.COMFYUI_REQUIREMENTS, REQUIREMENTS_FILE.read_text(encoding="utf-8"))
+    requirements = REQUIREMENTS_FILE.read_text(encoding="utf-8")
+    return fingerprint(pins.COMFYUI_REQUIREMENTS, pins.OPTIMIZERS, requirements)
 
 
 def _make_host_environment() -> None:
@@ -81,7 +82,8 @@ def _make_host_environment() -> None:
     else:
         say(f"Bringing the environment in {folder} up to date.")
         remove_stamp(folder)
-    install(python_of(folder), pins.COMFYUI_REQUIREMENTS, "-r", str(REQUIREMENTS_FILE))
+    wanted = (*pins.COMFYUI_REQUIREMENTS, *pins.OPTIMIZERS)
+    install(python_of(folder), wanted, "-r", str(REQUIREMENTS_FILE))
     write_stamp(folder, _environment_fingerprint())
 
 
