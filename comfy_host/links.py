@@ -21,5 +21,5 @@ def is_clip(value: Any) -> bool:
 
 
 def is_vae(value: Any) -> bool:
-    """Whether `value` is a VAE, or None, which a checkpoint without one may give."""
-    return value is None or (hasattr(value, "first_stage_model") and hasattr(value, "patcher"))
+    """Whether `value` is a VAE, or None. That of a checkpoint without one has this attribute alone."""
+    return value is None or hasattr(value, "first_stage_model")
