@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,13 @@ from ..trainer.data import dataset as dataset_module
 from ..trainer.data.dataset import read_dataset
 from ..trainer.data.fingerprint import fingerprint
 from ..trainer.data.latents import LatentPicture
-from ..trainer.data.order import Batch, epochs
+from ..trainer.data.order import Batch, Order
 from ..trainer.data.pictures import read_picture, read_thumbnail
 from ..trainer.data.problems import report_of
-from ..trainer.run.seeds import Generators
+from ..trainer.seeds import CPU, noise_of_step, uniform_of_step
 from ..trainer.settings.dataset import DatasetConfig
 
 LATENT = (4, 64, 64)  # of 512 px
-TIMESTEPS = 1000
 DIFFERENT = 12  # pictures that are drawn; the rest are copies of their files
 SHAPES = ((1.0, 1.0), (1.25, 0.8), (0.8, 1.25))  # width and height, as shares of the side
 ORDERED = (10, 100, 1_000, 10_000)  # pictures
@@ -135,33 +134,36 @@ def latents(count: int, sizes: int = 3) -> list[LatentPicture]:
 
 
 def _ordering(pictures: Sequence[LatentPicture], rounds: int) -> dict[str, Any]:
-    count, batches = len(pictures), epochs(pictures, 1, torch.Generator().manual_seed(0))
-    first, others = [], []
-    for _ in range(rounds):
-        first.append(_seconds(lambda: next(batches)))
-        others.append(_seconds(lambda: list(islice(batches, count - 1))))
-    first, others = 1e3 * statistics.median(first), 1e3 * statistics.median(others)
+    count = len(pictures)
+    first: list[float] = []
+    others: list[float] = []
+    for seed in range(rounds):
+        order = Order(pictures, batch_size=1, seed=seed)
+        first.append(_seconds(partial(order.batch, 0)))
+        others.append(_seconds(lambda order=order: [order.batch(step) for step in range(1, count)]))
+    first_ms = 1e3 * statistics.median(first)
+    others_ms = 1e3 * statistics.median(others)
     return {
         "pictures": count,
-        "first batch": first,
-        "each other": others / max(1, count - 1),
-        "a picture": (first + others) / count,
+        "first batch": first_ms,
+        "each other": others_ms / max(1, count - 1),
+        "a picture": (first_ms + others_ms) / count,
     }
 
 
 def batching(sizes: Iterable[int], rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds that the host needs for a batch before the network runs, as in `trainer/loop.py`."""
+    """Milliseconds that the host needs for a batch before the network runs, as in `trainer/run/step.py`."""
     return [
         {"batch": size, **_batching(Batch(tuple(latents(size, sizes=1)), epoch=1), rounds)} for size in sizes
     ]
 
 
 def _batching(batch: Batch, rounds: int) -> dict[str, float]:
-    generators, shape = Generators.seeded(0), batch.latents.shape
+    shape = batch.latents.shape
     steps: dict[str, Callable[[], Any]] = {
         "stack": lambda: batch.latents,
-        "noise": lambda: torch.randn(shape, generator=generators.noise),
-        "timesteps": lambda: torch.randint(TIMESTEPS, shape[:1], generator=generators.timesteps),
+        "noise": lambda: noise_of_step(0, 0, shape, CPU),
+        "sigmas": lambda: uniform_of_step(0, 0, shape[0]),
         "captions": lambda: batch.captions,
     }
     return {what: 1e3 * _median(step, 20 * rounds) for what, step in steps.items()}

@@ -2,7 +2,7 @@
 
     python run.py bench growth [--curves NAME ...] [--rounds 5] [--plot FILE]
 
-`trainer.loop.train` on a network of SD 1.5's architecture with random weights (benchmarks/plain_unet.py): all
+`trainer.run.training.Training` on a network of SD 1.5's architecture with random weights (benchmarks/plain_unet.py): all
 of it on a GPU, four times narrower on a CPU. UNet and text encoder train, without the burn guard's
 measurements. All points of a curve take turns, a short run each a round; a point's time is the median over
 all its steps but the first two of a run.
@@ -31,7 +31,8 @@ from ..trainer.optim.dadapt import DAdaptAdam, reference_optimizer
 from ..trainer.packages import package
 from ..trainer.precision import Precision
 from ..trainer.run.events import StepRecord
-from ..trainer.run.training import train
+from ..trainer.run.training import Training
+from ..trainer.run.work import Work
 from ..trainer.settings.optimizer import OptimizerConfig
 from ..trainer.settings.run import RunConfig
 from .optimizer import RECIPE, UNBLOCKED, count, lora_groups, sd15_layers, sdxl_layers
@@ -148,7 +149,8 @@ class Bench:
         run = RunConfig(duration=WARM_UP + steps, batch_size=point.batch)
         network, pictures = self.network(point.depth), self.latents(point.pictures, point.side)
         with lean_and_quick([*network.unet.modules(), *network.text_encoder.modules()]), attached(adapters):
-            train(network, pictures, adapters, RECIPE_OF_RUNS, run, self.precision, hear)
+            work = Work(network, adapters, pictures, RECIPE_OF_RUNS, run, self.precision)
+            Training.of(work, hear).run()
         return [end - start for start, end in pairwise(ends[WARM_UP - 1 :])]
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from comfyui_dadapt_lora.comfy_host.network import HostNetwork
 from comfyui_dadapt_lora.comfy_host.progress import Progress
-from comfyui_dadapt_lora.comfy_host.run_folder import RunFolder
 from comfyui_dadapt_lora.trainer.optim.base import RunOptimizer
-from comfyui_dadapt_lora.trainer.run import training
+from comfyui_dadapt_lora.trainer.record.folder import RunFolder
+from comfyui_dadapt_lora.trainer.run import output
 
 NETWORK, GUARD, OPTIMIZER, RECORDS = "network", "burn guard", "optimizer", "records"
 
@@ -26,15 +26,13 @@ class Parts:
 
     def watch(self) -> None:
         """From here on, in this process."""
-        for name in ("encode_text", "predict"):
+        for name in ("encode", "predict"):
             self._time(HostNetwork, name, lambda: NETWORK if torch.is_grad_enabled() else GUARD)
         self._time(torch.Tensor, "backward", lambda: NETWORK)
-        build, training.build_optimizer = (
-            training.build_optimizer,
-            lambda *settings: self._timed_optimizer(build(*settings)),
-        )
-        self._time(RunFolder, "record", lambda: RECORDS)
-        self._time(Progress, "step", lambda: RECORDS)
+        build = output.build_optimizer
+        output.build_optimizer = lambda *settings: self._timed_optimizer(build(*settings))
+        self._time(RunFolder, "hear", lambda: RECORDS)
+        self._time(Progress, "hear", lambda: RECORDS)
 
     def _timed_optimizer(self, optimizer: RunOptimizer) -> RunOptimizer:
         for name in ("step", "zero_grad"):

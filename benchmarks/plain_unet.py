@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from ..trainer.adapters.lora import LoraAdapter, new_adapter
 from ..trainer.families import FAMILIES
 from ..trainer.layers.adaptable import matching_layers
-from ..trainer.run.seeds import stream
+from ..trainer.parts import TEXT_ENCODER, UNET
+from ..trainer.seeds import stream
 
 CHANNELS = 4  # of a latent
 PIXELS = 8  # of a picture's side, to one of its latent
@@ -294,8 +295,6 @@ class _TextLayer(nn.Module):
 class PlainNetwork:
     """Both as a `trainer.objective.Network`, on one device and in one dtype."""
 
-    timesteps = TIMESTEPS
-
     def __init__(
         self,
         sizes: Sizes,
@@ -310,26 +309,31 @@ class PlainNetwork:
                 model.to(dtype).requires_grad_(False) for model in (UNet(sizes), TextEncoder(sizes))
             )
         betas = torch.linspace(FIRST_BETA**0.5, LAST_BETA**0.5, TIMESTEPS, device=self.device) ** 2
-        self._kept = torch.cumprod(1 - betas, dim=0)  # share of the latent's variance at each timestep
+        kept = torch.cumprod(1 - betas, dim=0)  # share of the latent's variance at each timestep
+        self._sigmas = ((1 - kept) / kept).sqrt()
 
-    def encode_text(self, captions: Sequence[str]) -> Tensor:
+    def sigmas(self, u: Tensor) -> Tensor:
+        return self._sigmas[(u * TIMESTEPS).long().to(self.device)]
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
         return self.text_encoder(captions)
 
-    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        kept = self._kept[timesteps].view(-1, 1, 1, 1)
-        return kept.sqrt() * latents + (1 - kept).sqrt() * noise
+    def noised(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+        sigmas = sigmas.view(-1, 1, 1, 1)
+        return (latents + sigmas * noise) / (1 + sigmas**2).sqrt()
 
-    def predict(self, noised: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        return self.unet(noised, timesteps, text)
+    def predict(self, noised: Tensor, sigmas: Tensor, conditioning: Tensor) -> Tensor:
+        timesteps = torch.searchsorted(self._sigmas, sigmas)  # each sigma is one of the table's
+        return self.unet(noised, timesteps, conditioning)
 
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def target(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
         return noise
 
     def layers(self) -> list[tuple[str, str, nn.Module]]:
         """(name, part, module) of every layer that a LoRA for SD 1.5 adapts, the UNet's first."""
         parts = {
-            "unet": (self.unet, FAMILIES["SD15"].unet_layers),
-            "text_encoder": (self.text_encoder, FAMILIES["SD15"].text_layers),
+            UNET: (self.unet, FAMILIES["SD15"].unet_layers),
+            TEXT_ENCODER: (self.text_encoder, FAMILIES["SD15"].text_layers),
         }
         found = []
         for part, (model, pattern) in parts.items():

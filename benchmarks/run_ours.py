@@ -26,10 +26,11 @@ def main() -> None:
 
 def _train(order: Order, gate: Gate) -> None:
     import torch
-    from comfyui_dadapt_lora.comfy_host.prepare import Job
+    from comfyui_dadapt_lora.comfy_host.job import Job
     from comfyui_dadapt_lora.comfy_host.progress import Progress
     from comfyui_dadapt_lora.comfy_host.train_lora import train_lora
     from comfyui_dadapt_lora.trainer.data.dataset import read_dataset
+    from comfyui_dadapt_lora.trainer.run.events import StepRecord
     from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
     from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
     from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
@@ -43,10 +44,10 @@ def _train(order: Order, gate: Gate) -> None:
         gate.synchronize = torch.cuda.synchronize
     parts = Parts(gate.synchronize) if order.watch == "parts" else None
 
-    class GatedProgress(Progress):
-        def step(self, record, steps) -> None:
-            super().step(record, steps)
-            gate.step(loss=record.loss, **({"parts": parts.taken()} if parts else {}))
+    class AtTheGate:
+        def hear(self, event) -> None:
+            if isinstance(event, StepRecord):
+                gate.step(loss=event.loss, **({"parts": parts.taken()} if parts else {}))
 
     settings = order.settings
     job = Job(
@@ -64,7 +65,7 @@ def _train(order: Order, gate: Gate) -> None:
         told_when_over(gate, lambda: {"bytes": peak.above()} if peak else {}),
         torch.inference_mode(),
     ):  # as the host's executor does
-        train_lora(model, clip, vae, job, GatedProgress(None))
+        train_lora(model, clip, vae, job, Progress(None), [AtTheGate()])
 
 
 main()

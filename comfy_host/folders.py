@@ -14,6 +14,7 @@ import folder_paths
 
 from ..trainer.data.folder import has_pictures
 from ..trainer.errors import DatasetError, SettingError, shown
+from ..trainer.record.folder import RunPlace
 
 REGISTERED = "dadapt_datasets"  # key in extra_model_paths.yaml
 LORA_SUBFOLDER = "loras"  # below the output folder; the host lists it in Load LoRA
@@ -77,6 +78,13 @@ def new_run_folder(name: str) -> Path:
             ) from error
         return path
     raise SettingError(f"There are 9,999 runs of '{name}' in {LORA_SUBFOLDER}/dadapt_runs. Delete some.")
+
+
+def new_run_place(name: str) -> RunPlace:
+    """A new folder for a run, and where its LoRA goes when that disk fails at the end."""
+    path = new_run_folder(name)
+    spare = Path(folder_paths.get_temp_directory(), "dadapt_runs")
+    return RunPlace(path, name_in_output(path), spare, "dadapt_runs in ComfyUI's temp folder")
 
 
 def name_in_output(path: Path) -> str:

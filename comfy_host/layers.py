@@ -1,15 +1,19 @@
 """The layers of a host's model that a LoRA adapts, under the names that the host's own key maps give them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import comfy.lora
 from torch import nn
 
+from ..trainer.adapters.lora import LoraAdapter, new_adapter
 from ..trainer.errors import ModelError
 from ..trainer.families import Family
 from ..trainer.layers.adaptable import is_adaptable, matching_layers
+from ..trainer.parts import TEXT_ENCODER, UNET, label_of
+from ..trainer.seeds import stream
 from ..trainer.settings.lora import ATTENTION, LoraConfig
+from .network import HostNetwork
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class TargetLayer:
     """A layer that can be adapted."""
 
     name: str  # in LoRA files
-    part: str  # "unet" or "text_encoder"
+    part: str  # of parts.PARTS
     module: nn.Module
 
 
@@ -32,17 +36,39 @@ def key_map(model, clip) -> dict[str, str]:
 def target_layers(model, clip, family: Family, lora: LoraConfig) -> list[TargetLayer]:
     """The layers that a LoRA of this family adapts. Raises `ModelError` if the host knows no name for one."""
     weight_names = _names_by_weight(key_map(model, clip), family)
-    unet, text_encoder = _modules(model.model, "diffusion_model."), _modules(clip.cond_stage_model, "")
+    unet = _modules(model.model, "diffusion_model.")
+    text_encoder = _modules(clip.cond_stage_model, "")
     layers = []
-    if "unet" in lora.parts:
+    if UNET in lora.parts:
         everything = [name for name, module in unet.items() if is_adaptable(module)]
         chosen = matching_layers(unet, family.unet_layers) if lora.layers == ATTENTION else everything
-        layers += _targets("unet", unet, chosen, weight_names)
-    if "text_encoder" in lora.parts:
+        layers += _targets(UNET, unet, chosen, weight_names)
+    if TEXT_ENCODER in lora.parts:
         layers += _targets(
-            "text_encoder", text_encoder, matching_layers(text_encoder, family.text_layers), weight_names
+            TEXT_ENCODER, text_encoder, matching_layers(text_encoder, family.text_layers), weight_names
         )
     return layers
+
+
+def new_adapters(
+    layers: Sequence[TargetLayer], dim: int, seed: int, network: HostNetwork
+) -> list[LoraAdapter]:
+    """A LoRA of each layer that computes zero, on the device of its part.
+
+    How one begins depends on the seed and its name alone: another layer beside it changes nothing.
+    """
+    devices = {UNET: network.device, TEXT_ENCODER: network.text_encoder.device}
+    return [
+        new_adapter(
+            layer.name,
+            layer.part,
+            layer.module,
+            dim,
+            stream(seed, "init", layer.name),
+            devices[layer.part],
+        )
+        for layer in layers
+    ]
 
 
 def _modules(root: nn.Module, prefix: str) -> dict[str, nn.Module]:
@@ -54,7 +80,7 @@ def _targets(
 ) -> Iterator[TargetLayer]:
     if not chosen:
         raise ModelError(
-            f"No layer of the {part.replace('_', ' ')} is known by name: this model is built otherwise than"
+            f"No layer of the {label_of(part)} is known by name: this model is built otherwise than"
             " its family."
         )
     for name in chosen:

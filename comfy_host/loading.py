@@ -57,6 +57,11 @@ def unload(patcher) -> None:
     management.soft_empty_cache()
 
 
+def is_loaded_in_part(patcher) -> bool:
+    """Whether ComfyUI left some of the weights in CPU memory, because they did not fit on the device."""
+    return getattr(patcher.model, "model_lowvram", False)
+
+
 def room_beside(patchers: Sequence) -> int:
     """Bytes on the first patcher's device that would be free if nothing but these were loaded there, without
     what the host leaves free.

@@ -1,7 +1,7 @@
 """Which family a host's MODEL is of, and refusing one that cannot be trained."""
 
 import comfy.model_sampling
-from torch import Tensor, nn
+from torch import nn
 
 from ..trainer.errors import ModelError
 from ..trainer.families import Family, family_of
@@ -33,20 +33,6 @@ def family(model) -> Family:
             " timesteps."
         )
     return chosen
-
-
-def refuse_quantized(model) -> None:
-    """Raises `ModelError` for weights that are more than numbers of one dtype, as GGUF's are."""
-    kinds = {
-        type(weight.data).__name__
-        for weight in model.model.diffusion_model.parameters()
-        if type(weight.data) is not Tensor
-    }
-    if kinds:
-        raise ModelError(
-            f"This model's weights are quantized ({', '.join(sorted(kinds))}), which cannot be trained on"
-            " yet. Load the checkpoint in fp16, bf16, fp32 or plain fp8."
-        )
 
 
 def _bases(sampling: nn.Module) -> str:

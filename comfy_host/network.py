@@ -19,9 +19,10 @@ class HostNetwork:
     """
 
     def __init__(self, model, text_encoder: HostTextEncoder) -> None:
-        self.patcher, self.text_encoder = model, text_encoder
+        self.patcher = model
+        self.text_encoder = text_encoder
         self.sampling = model.get_model_object("model_sampling")
-        self.timesteps = len(self.sampling.sigmas)
+        self._table = self.sampling.sigmas.to("cpu", copy=True)  # here, so that no step waits for the device
         self.device = model.load_device
         self._options = {"optimized_attention_override": for_unet}
         self._raw_output: Tensor | None = None
@@ -48,7 +49,7 @@ class HostNetwork:
         return (layer for module in self.modules for layer in module.modules())
 
     def blocks(self, chosen: Family) -> list[nn.Module]:
-        """The parts that checkpointing computes twice, one by one."""
+        """The blocks that gradient checkpointing takes one by one."""
         patterns = (chosen.unet_blocks, chosen.text_blocks)
         named = [dict(module.named_modules()) for module in (self.unet, self.text_encoder.module)]
         return [
@@ -62,7 +63,6 @@ class HostNetwork:
         """Catches the UNet's raw output, which the host turns into a picture estimate: the difference of
         large numbers at low noise.
         """
-        self._sigmas = self.sampling.sigmas.to(self.device)
         handle = self.unet.register_forward_hook(self._catch)
         try:
             with self.text_encoder.ready():
@@ -71,23 +71,27 @@ class HostNetwork:
             handle.remove()
             self._raw_output = None
 
-    def encode_text(self, captions: Sequence[str]) -> Tensor:
+    def sigmas(self, u: Tensor) -> Tensor:
+        """From the model's table of noise levels, each as often as another."""
+        return self._table[(u * len(self._table)).long()].to(self.device)
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Text embeddings [batch, tokens, channels]."""
         return self.text_encoder.encode(captions).to(self.device)
 
-    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        sigmas = self._sigmas[timesteps].view(-1, *[1] * (latents.dim() - 1))
-        return self.sampling.noise_scaling(
-            sigmas, noise.clone(), latents, False
-        )  # it may write over the noise
+    def noised(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+        sigmas = sigmas.view(-1, *[1] * (latents.dim() - 1))
+        # a copy, because ComfyUI may write over the noise
+        return self.sampling.noise_scaling(sigmas, noise.clone(), latents, False)
 
-    def predict(self, noised: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        self.patcher.model.apply_model(
-            noised, self._sigmas[timesteps], c_crossattn=text, transformer_options=self._options.copy()
-        )
-        output, self._raw_output = self._raw_output, None
+    def predict(self, noised: Tensor, sigmas: Tensor, conditioning: Tensor) -> Tensor:
+        options = self._options.copy()
+        self.patcher.model.apply_model(noised, sigmas, c_crossattn=conditioning, transformer_options=options)
+        output = self._raw_output
+        self._raw_output = None
         return output
 
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def target(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
         return noise
 
     def _catch(self, unet: nn.Module, inputs: tuple, output: Tensor) -> None:

@@ -1,88 +1,101 @@
-"""Telling the person at the graph how a run goes, and hearing that they want it to stop."""
+"""Telling the person at the graph how a run goes: a bar and text on the node, events to the page, the log."""
 
 import logging
 
-import comfy.model_management
 import comfy.utils
 from server import PromptServer
 
-from ..trainer.run.events import HeldoutLoss, Notice, StepRecord
+from ..trainer.parts import TEXT_ENCODER
+from ..trainer.run.events import Event, HeldoutLoss, Measuring, Notice, Started, StepRecord
+from ..trainer.run.heldout import best_of
+from .control import ComfyUIControl
 
 CONSOLE_LINES = 10  # of a run's steps
+SHORT = {TEXT_ENCODER: "te"}  # on the node, where there is little room
 
 _log = logging.getLogger(__name__)
 
 
 class Progress:
-    """The progress bar and text on one node, and the pack's events to the page that queued it."""
+    """The progress bar and text on one node, and the pack's events to the page that queued it.
+
+    `phase` and `tick` are for what comes before a run, `hear` for the run itself.
+    """
 
     def __init__(self, node_id: str | None) -> None:
         self.node_id = node_id
+        self.control = ComfyUIControl()
         self._bar: comfy.utils.ProgressBar | None = None
-        self._text, self._total = "", 0
-        self._heldout = self._found = self._notice = ""
+        self._phase = ""
+        self._total = 0
+        self._heldout: list[HeldoutLoss] = []
+        self._found = ""  # notices from before the first step
+        self._notice = ""  # the last one of those that came later
+
+    # -- before a run
 
     def phase(self, text: str, total: int = 0) -> None:
-        """Begins a phase with a bar of `total` ticks, or without a bar."""
-        stop_if_asked()
-        self._bar = comfy.utils.ProgressBar(total, node_id=self.node_id) if total else None
-        self._text, self._total = text, total
+        """Begins a phase with a bar of `total` ticks, or without a bar. Raises when somebody cancels."""
+        self.control.wants_to_finish()
+        self._begin(text, total)
         _log.info("%s%s", text, f" ({total})" if total else "")
         self._say(text)
 
     def tick(self, done: int) -> None:
-        """`done` of the phase's total; raises the host's interrupt when somebody pressed cancel."""
-        stop_if_asked()
+        """`done` of the phase's total. Raises when somebody cancels."""
+        self.control.wants_to_finish()
         self._bar.update_absolute(done, self._total)
-        self._say(f"{self._text} {done}/{self._total}")
+        self._say(f"{self._phase} {done}/{self._total}")
 
-    def step(self, record: StepRecord, steps: int) -> None:
-        """One training step; raises the host's interrupt when somebody pressed cancel."""
-        stop_if_asked()
+    # -- a run
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case Started(steps):
+                self._begin("training", steps)
+                _log.info("training (%d)", steps)
+                self._say("training")
+            case StepRecord():
+                self._step(event)
+            case Measuring(step):
+                self._say("measuring the held-out loss" + (f" after step {step}" if step else ""))
+            case HeldoutLoss():
+                self._heldout.append(event)
+            case Notice():
+                self._hear_notice(event)
+
+    def finished(self, text: str) -> None:
+        """The last text on the node, also on the console."""
+        _log.info(text)
+        show(text, self.node_id)
+
+    def _begin(self, text: str, total: int) -> None:
+        self._bar = comfy.utils.ProgressBar(total, node_id=self.node_id) if total else None
+        self._phase = text
+        self._total = total
+
+    def _step(self, record: StepRecord) -> None:
+        steps = self._total
         seconds_left = record.seconds / record.step * (steps - record.step)
         self._bar.update_absolute(record.step, steps)
-        event = {
-            "node": self.node_id,
-            "step": record.step,
-            "steps": steps,
-            "epoch": record.epoch,
-            "loss": record.loss,
-            "loss_average": record.loss_average,
-            "d": record.d,
-            "dlr_unet": record.dlr_unet,
-            "dlr_text_encoder": record.dlr_text_encoder,
-            "seconds_left": seconds_left,
-        }
-        _send("dadapt_lora.step", event)
-        rates = {"unet": record.dlr_unet, "te": record.dlr_text_encoder}
-        rates_text = " ".join(f"{part} {rate:.1e}" for part, rate in rates.items() if rate is not None)
-        loss = "not finite" if record.loss_average is None else f"{record.loss_average:.4f}"
-        where = f"step {record.step}/{steps}, epoch {record.epoch}"
-        lines = [where, f"loss {loss}", f"d·lr {rates_text}", f"{_duration(seconds_left)} left"]
+        _send("dadapt_lora.step", _step_event(record, self.node_id, steps, seconds_left))
+        lines = _step_lines(record, steps, seconds_left)
         if record.step * CONSOLE_LINES % steps < CONSOLE_LINES:
             _log.info(", ".join(lines))
-        show("\n".join(lines) + self._heldout + self._found + self._notice, self.node_id)
+        show("\n".join(lines) + self._heldout_line() + self._found + self._notice, self.node_id)
 
-    def measuring(self, step: int) -> None:
-        """The held-out pictures are measured: a pause between two steps.
+    def _heldout_line(self) -> str:
+        if not self._heldout:
+            return ""
+        loss = self._heldout[-1].loss
+        best = best_of(self._heldout)
+        shown = "not finite" if loss is None else f"{loss:.4f}"
+        return f"\nheld-out loss {shown}" + (f", best {best.loss:.4f} at step {best.step}" if best else "")
 
-        Raises the host's interrupt when somebody pressed cancel.
-        """
-        stop_if_asked()
-        self._say("measuring the held-out loss" + (f" after step {step}" if step else ""))
+    def _hear_notice(self, notice: Notice) -> None:
+        """Something that must not wait for the report: on the node, on the console, and for the page.
 
-    def measured(self, measured: HeldoutLoss, best: HeldoutLoss | None) -> None:
-        """On the node from the next step on. `best` is the lowest of a trained LoRA so far."""
-        loss = "not finite" if measured.loss is None else f"{measured.loss:.4f}"
-        self._heldout = f"\nheld-out loss {loss}" + (
-            f", best {best.loss:.4f} at step {best.step}" if best else ""
-        )
-
-    def notice(self, notice: Notice) -> None:
-        """Something that must not wait for the report: on the node from the next step on, on the console, and
-        for the page.
-
-        What was found before the first step stays there; of what comes later, the last is shown.
+        What was found before the first step stays on the node; of what comes later, the last is shown.
         """
         if notice.step:
             self._notice = f"\n{notice.text}"
@@ -90,11 +103,6 @@ class Progress:
             self._found += f"\n{notice.text}"
         _log.warning("%s%s", f"Step {notice.step}: " if notice.step else "", notice.text)
         _send("dadapt_lora.notice", {"node": self.node_id, "step": notice.step, "text": notice.text})
-
-    def finished(self, text: str) -> None:
-        """The last text on the node, also on the console."""
-        _log.info(text)
-        show(text, self.node_id)
 
     def _say(self, text: str) -> None:
         _send("dadapt_lora.phase", {"node": self.node_id, "text": text})
@@ -108,9 +116,31 @@ def show(text: str, node_id: str | None) -> None:
         server.send_progress_text(text, node_id, server.client_id)
 
 
-def stop_if_asked() -> None:
-    """Raises the host's interrupt when somebody pressed cancel."""
-    comfy.model_management.throw_exception_if_processing_interrupted()
+def _step_event(record: StepRecord, node_id: str | None, steps: int, seconds_left: float) -> dict:
+    return {
+        "node": node_id,
+        "step": record.step,
+        "steps": steps,
+        "epoch": record.epoch,
+        "loss": record.loss,
+        "loss_average": record.loss_average,
+        "d": record.d,
+        "dlr": dict(record.dlr),
+        "seconds_left": seconds_left,
+    }
+
+
+def _step_lines(record: StepRecord, steps: int, seconds_left: float) -> list[str]:
+    loss = "not finite" if record.loss_average is None else f"{record.loss_average:.4f}"
+    rates = " ".join(
+        f"{SHORT.get(part, part)} {rate:.1e}" for part, rate in record.dlr.items() if rate is not None
+    )
+    return [
+        f"step {record.step}/{steps}, epoch {record.epoch}",
+        f"loss {loss}",
+        f"d·lr {rates}",
+        f"{_duration(seconds_left)} left",
+    ]
 
 
 def _send(event: str, data: dict) -> None:

@@ -62,8 +62,8 @@ def progress_bar(description: str, total: int) -> tqdm:
 
 
 def _step_text(data: dict) -> str:
-    rates = {"UNet": data["dlr_unet"], "text encoder": data["dlr_text_encoder"]}
-    shown = " ".join(f"{part} {rate:.1e}" for part, rate in rates.items() if rate is not None)
+    rates = data["dlr"].items()
+    shown = " ".join(f"{part.replace('_', ' ')} {rate:.1e}" for part, rate in rates if rate is not None)
     minutes, seconds = divmod(round(data["seconds_left"]), 60)
     loss = "not finite" if data["loss_average"] is None else f"{data['loss_average']:.4f}"
     return f"loss {loss}, d·lr {shown}, {minutes}:{seconds:02} left"

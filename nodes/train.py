@@ -4,8 +4,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..comfy_host.job import Job
 from ..comfy_host.lora_model import apply_lora
-from ..comfy_host.prepare import Job
 from ..comfy_host.progress import Progress
 from ..comfy_host.train_lora import train_lora
 from ..comfy_host.upstream import checkpoint_name

@@ -1,7 +1,9 @@
 """In what the network computes while it trains, and how small gradients survive it."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +34,13 @@ class LossScale:
             self._good += 1
             if self._good == self.patience:
                 self.value, self._good = self.value * 2, 0
+
+    def state(self) -> dict[str, Any]:
+        return {"value": self.value, "good": self._good}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.value = state["value"]
+        self._good = state["good"]
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ import comfy.sd  # noqa: E402
 import folder_paths  # noqa: E402
 import pretended_device  # noqa: E402  beside this file
 import torch  # noqa: E402
-from comfyui_dadapt_lora.comfy_host.prepare import Job  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.job import Job  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.progress import Progress  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.train_lora import train_lora  # noqa: E402
 from comfyui_dadapt_lora.trainer.data.dataset import read_dataset  # noqa: E402
+from comfyui_dadapt_lora.trainer.run.events import StepRecord  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig  # noqa: E402
@@ -60,19 +61,22 @@ def as_on_a_gpu(fp16: bool, megabytes: int) -> None:
     management.should_use_bf16 = management.supports_fp8_compute = lambda *_, **__: False
 
 
-class Watching(Progress):
+class Watching:
     """Where the models are and how often the device was waited for, at each step."""
 
     def __init__(self, models) -> None:
-        super().__init__(None)
-        self.models, self.waits, self.devices, self.losses = models, [], {}, []
+        self.models = models
+        self.waits = []
+        self.devices = {}
+        self.losses = []
         self._before = pretended_device.waits
 
-    def step(self, record, steps) -> None:
+    def hear(self, event) -> None:
+        if not isinstance(event, StepRecord):
+            return
         self.waits.append(pretended_device.waits - self._before)
         self.devices = {name: kinds(module) for name, module in self.models.items()}
-        self.losses.append(record.loss)
-        super().step(record, steps)
+        self.losses.append(event.loss)
         self._before = pretended_device.waits
 
 
@@ -93,7 +97,7 @@ def trained(precision="fp32", text_encoder=True, checkpointing="off", recipe=EAG
         config = RunConfig(
             **{"duration": STEPS, "precision": precision, "checkpointing": checkpointing} | run
         )
-        progress = Watching(
+        watching = Watching(
             {
                 "unet": model.model.diffusion_model,
                 "text encoder": clip.cond_stage_model,
@@ -107,13 +111,13 @@ def trained(precision="fp32", text_encoder=True, checkpointing="off", recipe=EAG
             config,
             "emoji",
         )
-        lora, report = train_lora(model, clip, vae, job, progress)
+        lora, report = train_lora(model, clip, vae, job, Progress(None), [watching])
         management.unload_all_models()
         after = model.model.diffusion_model.out[2].weight
     seen = {
-        "losses": progress.losses,
-        "waits": progress.waits,
-        "devices": progress.devices,
+        "losses": watching.losses,
+        "waits": watching.waits,
+        "devices": watching.devices,
         "on": report.text.split(" on ", 1)[1].split(",")[0],
         "in part": "loaded in part" in report.text,
         "given back": [place, after.device.type, bool(torch.equal(before, after.to("cpu")))],

@@ -34,7 +34,7 @@ def test_train_hands_on_what_was_chosen_and_keeps_the_other(server, client, hand
     assert f"overtraining began at step {best[0]}" in report["text"]
 
     chosen = report["best_step"] if hand_on == "best" else STEPS
-    assert report["handed_on_step"] == chosen
+    assert report["output_step"] == chosen
     other_name, other = ("last", STEPS) if hand_on == "best" else ("best", report["best_step"])
     files = {"lora": chosen, other_name: other}
     assert {

@@ -100,7 +100,7 @@ def test_text_encoder_runs_at_half_the_unets_rate(workflow, run_folder):
     recipe = graph.settings(workflow, "DAdaptOptimizer")
     assert (recipe["unet"], recipe["text_encoder"]) == (1.0, 0.5)
     for record in results.steps(run_folder):
-        assert record["dlr_text_encoder"] == pytest.approx(0.5 * record["dlr_unet"])
+        assert record["dlr"]["text_encoder"] == pytest.approx(0.5 * record["dlr"]["unet"])
 
 
 def test_run_folder_has_the_lora_and_the_report(run_folder, execution, train):
@@ -141,8 +141,7 @@ def test_page_hears_of_every_step(execution, train):
             "loss",
             "loss_average",
             "d",
-            "dlr_unet",
-            "dlr_text_encoder",
+            "dlr",
             "seconds_left",
         } < event.keys()
     assert events[-1]["seconds_left"] == 0

@@ -104,7 +104,7 @@ def test_error_in_the_middle(server, client, trained, before, folder_name):
     report = results.run_report(folder)
     assert report["ended"] == "failed" and "not finite" in report["reason"]
     assert report["step"] == len(results.steps(folder)) == 20
-    assert len(results.layers(results.run_lora(folder))) == 120
+    assert not list(folder.glob("*.safetensors"))  # no step changed the LoRA
 
 
 def test_a_disk_that_fails_costs_neither_the_run_nor_what_is_on_it(server, client, folder_name):

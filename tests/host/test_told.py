@@ -30,5 +30,5 @@ def test_the_report_says_what_the_recipe_came_to_and_what_it_cannot_know(client,
     execution = client.run(workflow).check()
     report = results.report(execution, graph.node_of(workflow, "DAdaptTrain"))["text"]
     assert "recipe 'steady': cosine, warmup 10%" in report
-    assert "2.0 pictures a step on average" in report
+    assert "2.0 pictures per step on average" in report
     assert "no pictures were held out" in report

@@ -86,7 +86,10 @@ def runs_and_picture(server, client, trained) -> tuple[dict[str, Run], np.ndarra
             lora_name=(folder / "lora.safetensors").relative_to(server.base / "output" / "loras").as_posix(),
             text=results.report(execution, trains[name])["text"],
             metadata=results.metadata(folder / "lora.safetensors"),
-            rates=[(record["dlr_unet"], record["dlr_text_encoder"]) for record in results.steps(folder)],
+            rates=[
+                (record["dlr"].get("unet"), record["dlr"].get("text_encoder"))
+                for record in results.steps(folder)
+            ],
         )
 
     return {name: left_by(name) for name in trains}, results.picture(client, execution, picture)

@@ -9,9 +9,11 @@ from comfyui_dadapt_lora.trainer.adapters.hooks import attached
 from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
+from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
 from comfyui_dadapt_lora.trainer.precision import Precision
 from comfyui_dadapt_lora.trainer.run.events import StepRecord
-from comfyui_dadapt_lora.trainer.run.training import train
+from comfyui_dadapt_lora.trainer.run.training import Training
+from comfyui_dadapt_lora.trainer.run.work import Work
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 from torch import Tensor, nn
@@ -22,11 +24,11 @@ FP32 = Precision(torch.float32, torch.device("cpu"))
 
 
 class ToyNetwork:
-    """Predicts noise from the noised latent, the timestep and the caption's embedding, through two layers
+    """Predicts noise from the noised latent and the caption's embedding, through two layers
     that a LoRA can adapt.
     """
 
-    timesteps = 100
+    levels = 100  # of noise
     device = torch.device("cpu")
 
     def __init__(self) -> None:
@@ -40,20 +42,22 @@ class ToyNetwork:
         self.unet_layer.bias.zero_()
         self.table = torch.randn(len(WORDS), TOKENS, generator=generator)
 
-    def encode_text(self, captions) -> Tensor:
+    def sigmas(self, u):
+        """Of noise levels whose share of the variance grows evenly."""
+        share = ((u * self.levels).long() + 0.5) / self.levels
+        return (share / (1 - share)).sqrt().float()
+
+    def encode(self, captions) -> Tensor:
         return self.text_layer(self.table[[WORDS[caption] for caption in captions]])
 
-    def _alpha(self, timesteps: Tensor) -> Tensor:
-        return (1 - (timesteps + 0.5) / self.timesteps).view(-1, 1, 1, 1)
+    def noised(self, latents, noise, sigmas):
+        sigmas = sigmas.view(-1, 1, 1, 1)
+        return (latents + sigmas * noise) / (1 + sigmas**2).sqrt()
 
-    def noised(self, latents, noise, timesteps):
-        alpha = self._alpha(timesteps)
-        return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+    def predict(self, noised, sigmas, conditioning):
+        return self.unet_layer(noised) + self.mix(conditioning)[:, :, None, None]
 
-    def predict(self, noised, timesteps, text):
-        return self.unet_layer(noised) + self.mix(text)[:, :, None, None]
-
-    def target(self, latents, noise, timesteps):
+    def target(self, latents, noise, sigmas):
         return noise
 
 
@@ -68,29 +72,38 @@ def pictures(repeats=1):
 def adapters_of(network, seed=0, dim=4):
     generator = torch.Generator().manual_seed(seed)
     return [
-        new_adapter("unet_layer", "unet", network.unet_layer, dim, generator, network.device),
-        new_adapter("text_layer", "text_encoder", network.text_layer, dim, generator, network.device),
+        new_adapter("unet_layer", UNET, network.unet_layer, dim, generator, network.device),
+        new_adapter("text_layer", TEXT_ENCODER, network.text_layer, dim, generator, network.device),
     ]
 
 
-def run(
-    network,
-    adapters,
-    steps=10,
-    seed=0,
-    on_step=None,
-    precision=FP32,
-    heldout=None,
-    data=None,
-    measure_every=0,
-    save_every=0,
-    **recipe,
-):
+def training(
+    network, adapters, steps=10, seed=0, tell=None, precision=FP32, heldout=None, data=None, control=None,
+    measure_every=0, save_every=0, batch_size=2, **recipe
+):  # fmt: skip
+    """A run that has not begun."""
+    settings = RunConfig(
+        duration=steps,
+        batch_size=batch_size,
+        seed=seed,
+        measure_every=measure_every,
+        save_every=save_every,
+    )
+    work = Work(
+        network=network,
+        adapters=adapters,
+        pictures=data or pictures(),
+        recipe=OptimizerConfig(**recipe),
+        run=settings,
+        precision=precision,
+        heldout=heldout,
+    )
+    return Training.of(work, tell or (lambda event: None), control)
+
+
+def run(network, adapters, on_step=None, **settings):
     """The result, and the events: with `on_step`, that hears each record, only those that are no records."""
     events = []
-    settings = RunConfig(
-        duration=steps, batch_size=2, seed=seed, measure_every=measure_every, save_every=save_every
-    )
 
     def hear(event):
         if on_step and isinstance(event, StepRecord):
@@ -99,16 +112,7 @@ def run(
             events.append(event)
 
     with attached(adapters):
-        result = train(
-            network,
-            data or pictures(),
-            adapters,
-            OptimizerConfig(**recipe),
-            settings,
-            precision,
-            hear,
-            heldout,
-        )
+        result = training(network, adapters, tell=hear, **settings).run()
     return result, events
 
 
@@ -117,7 +121,7 @@ def of_kind(kind, events):
 
 
 def toy_grid(network, samples=64):
-    return LossGrid.draw(pictures(), network.timesteps, torch.Generator().manual_seed(1), samples)
+    return LossGrid.draw(pictures(), torch.Generator().manual_seed(1), samples)
 
 
 def measured(network, adapters, grid):

@@ -3,6 +3,7 @@ dim is 1.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class LoraAdapter:
     """
 
     name: str  # in a LoRA file, as "lora_unet_mid_block_attentions_0_proj_in"
-    part: str  # "unet" or "text_encoder"
+    part: str  # of parts.PARTS
     module: nn.Module  # a linear layer or a convolution
     down: nn.Parameter  # [dim, in] or [dim, in, k, k], fp32
     up: nn.Parameter  # [out, dim] or [out, dim, 1, 1], fp32
@@ -57,6 +58,16 @@ def init_lora(shape: Sequence[int], dim: int, generator: torch.Generator) -> tup
     bound = 1 / math.sqrt(math.prod(inside))
     down = (torch.rand(dim, *inside, generator=generator) * 2 - 1) * bound
     return down, torch.zeros(out, dim, *[1] * (len(shape) - 2))
+
+
+def layers_by_part(adapters: Iterable[LoraAdapter]) -> dict[str, int]:
+    """How many layers of each part are adapted."""
+    return dict(Counter(adapter.part for adapter in adapters))
+
+
+def count_values(adapters: Iterable[LoraAdapter]) -> int:
+    """How many values the adapters hold."""
+    return sum(adapter.down.numel() + adapter.up.numel() for adapter in adapters)
 
 
 def lora_values(modules: Iterable[nn.Module], dim: int) -> int:

@@ -1,4 +1,4 @@
-"""The order in which a run shows its pictures."""
+"""The order in which a run shows its pictures, as a function of the seed and the step."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ..seeds import hashed
 from .latents import LatentPicture
 
 
@@ -20,7 +21,7 @@ class Batch:
 
     @property
     def latents(self) -> Tensor:
-        """[batch, channels, height, width]"""
+        """[batch, channels, ...]"""
         return torch.stack([picture.latent for picture in self.pictures])
 
     @property
@@ -28,31 +29,44 @@ class Batch:
         return [picture.caption for picture in self.pictures]
 
 
-def batches_per_epoch(pictures: Sequence[LatentPicture], batch_size: int) -> int:
-    """How many batches show every picture as often as it is repeated; pictures of different sizes never share
-    one.
+class Order:
+    """Which pictures each step shows.
+
+    Each epoch shows each picture `repeats` times, in an order of its own. Pictures of different sizes never
+    share a batch, so that the last batch of a size may be smaller than the others.
     """
-    shown: dict[torch.Size, int] = defaultdict(int)
-    for picture in pictures:
-        shown[picture.latent.shape] += picture.repeats
-    return sum(-(-count // batch_size) for count in shown.values())
 
+    def __init__(self, pictures: Sequence[LatentPicture], batch_size: int, seed: int) -> None:
+        self.batch_size = batch_size
+        self.seed = seed
+        self._shown = [picture for picture in pictures for _ in range(picture.repeats)]
+        self._epoch: tuple[int, list[Batch]] = (0, [])  # the one that was asked for last
 
-def epochs(pictures: Sequence[LatentPicture], batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Batches without end.
+    @property
+    def steps_per_epoch(self) -> int:
+        shown: dict[torch.Size, int] = defaultdict(int)
+        for picture in self._shown:
+            shown[picture.latent.shape] += 1
+        return sum(-(-count // self.batch_size) for count in shown.values())
 
-    Each epoch shows each picture `repeats` times, in a new order; its last batch of a size may be smaller.
-    """
-    shown = [picture for picture in pictures for _ in range(picture.repeats)]
-    epoch = 0
-    while True:
-        epoch += 1
+    def batch(self, step: int) -> Batch:
+        """The pictures of `step`, from 0."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._epoch[0] != epoch + 1:
+            self._epoch = (epoch + 1, self._batches_of(epoch + 1))
+        return self._epoch[1][place]
+
+    def _batches_of(self, epoch: int) -> list[Batch]:
         by_size: dict[torch.Size, list[LatentPicture]] = defaultdict(list)
-        for place in torch.randperm(len(shown), generator=generator).tolist():
-            by_size[shown[place].latent.shape].append(shown[place])
-        batches = [Batch(chunk, epoch) for same in by_size.values() for chunk in _chunks(same, batch_size)]
-        for place in torch.randperm(len(batches), generator=generator).tolist():
-            yield batches[place]
+        for place in self._shuffled("picture", epoch, len(self._shown)):
+            picture = self._shown[place]
+            by_size[picture.latent.shape].append(picture)
+        chunks = [chunk for same in by_size.values() for chunk in _chunks(same, self.batch_size)]
+        return [Batch(chunks[place], epoch) for place in self._shuffled("batch", epoch, len(chunks))]
+
+    def _shuffled(self, what: str, epoch: int, count: int) -> list[int]:
+        """The numbers below `count`, sorted by their hashes: the same on every machine."""
+        return sorted(range(count), key=lambda place: hashed(self.seed, "order", what, epoch, place))
 
 
 def _chunks(pictures: Sequence[LatentPicture], size: int) -> Iterator[tuple[LatentPicture, ...]]:

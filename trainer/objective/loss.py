@@ -1,5 +1,6 @@
-"""What is minimised: how well the network predicts the noise in a noised latent (Ho et al. 2020, arXiv
-2006.11239, eq. 14).
+"""What is minimized: how far a network's output is from what it should be on noised latents.
+
+For a network that predicts noise: Ho et al. 2020, arXiv 2006.11239, equation 14.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,13 @@ from .network import Network
 
 
 def losses(
-    network: Network, latents: Tensor, captions: Sequence[str], noise: Tensor, timesteps: Tensor
+    network: Network, latents: Tensor, captions: Sequence[str], noise: Tensor, sigmas: Tensor
 ) -> Tensor:
-    """Mean squared error of each picture's prediction, [batch], fp32."""
-    text = network.encode_text(captions)
-    predicted = network.predict(network.noised(latents, noise, timesteps), timesteps, text)
-    target = network.target(latents, noise, timesteps)
-    return F.mse_loss(predicted.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
+    """Mean squared error of each picture's prediction: [batch], fp32.
+
+    latents and noise: [batch, channels, ...]; sigmas: [batch].
+    """
+    conditioning = network.encode(captions)
+    predicted = network.predict(network.noised(latents, noise, sigmas), sigmas, conditioning)
+    target = network.target(latents, noise, sigmas)
+    return F.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)

@@ -1,26 +1,33 @@
 """What the training loop sees of a diffusion model."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+Conditioning = Any  # what a network makes of captions: nobody else looks into it
 
 
 class Network(Protocol):
     """A diffusion model as the training loop sees it."""
 
-    timesteps: int  # number of noise levels, 1000 for SD 1.5
     device: torch.device  # where latents are wanted
 
-    def encode_text(self, captions: Sequence[str]) -> Tensor:
-        """Text embeddings [batch, tokens, channels], with a gradient where the text encoder trains."""
+    def sigmas(self, u: Tensor) -> Tensor:
+        """Noise levels [batch] on `device` for `u` [batch] in [0, 1) on the CPU: 0 is the least noise.
 
-    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Latents [batch, channels, height, width] with noise at the level of `timesteps` [batch], int64."""
+        Uniform u gives the levels as often as the network was made to see them.
+        """
 
-    def predict(self, noised: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+    def encode(self, captions: Sequence[str]) -> Conditioning:
+        """What the network wants beside latents, with a gradient where a text encoder trains."""
+
+    def noised(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+        """Latents [batch, channels, ...] with noise at the levels `sigmas` [batch]."""
+
+    def predict(self, noised: Tensor, sigmas: Tensor, conditioning: Conditioning) -> Tensor:
         """The raw output of the network, in the shape of `noised`."""
 
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def target(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
         """What the raw output should be: the noise itself for a network that predicts noise."""

@@ -2,7 +2,7 @@
 Juditsky 1992).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,16 +38,19 @@ class WeightAverage:
         finally:
             self._put(trained)
 
-    def keep(self) -> None:
+    def take_over(self) -> None:
         """The parameters become the average, for good."""
         self._put(self._average)
 
-    def snapshot(self) -> Any:
-        return self._steps, [average.to("cpu", copy=True) for average in self._average]
+    def state(self) -> dict[str, Any]:
+        return {
+            "steps": self._steps,
+            "average": [average.to("cpu", copy=True) for average in self._average],
+        }
 
-    def restore(self, snapshot: Any) -> None:
-        self._steps, averages = snapshot
-        for own, average in zip(self._average, averages, strict=True):
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._steps = state["steps"]
+        for own, average in zip(self._average, state["average"], strict=True):
             own.copy_(average)
 
     @torch.no_grad()

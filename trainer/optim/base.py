@@ -49,15 +49,13 @@ class RunOptimizer(ABC):
     def scale(self) -> float:
         """What the learning rate is multiplied by to give AdamW's: d, or a fixed rate."""
 
-    def rates(self) -> dict[str, float]:
-        """d * lr of each part that trains, as the next step uses it: what AdamW would call its learning
-        rate.
+    def rates(self) -> dict[str, float | None]:
+        """d * lr of each part, as the next step uses it: what AdamW would call its learning rate.
+
+        None for a part that has stopped.
         """
-        return {
-            part: self.scale * self._rate * speed
-            for part, speed in self.speeds.items()
-            if part not in self.stopped
-        }
+        rate = self.scale * self._rate
+        return {part: None if part in self.stopped else rate * speed for part, speed in self.speeds.items()}
 
     def set_rate(self, factor: float) -> None:
         """The schedule's factor for the next step."""
@@ -108,31 +106,49 @@ class RunOptimizer(ABC):
         """`scale`, which is d or a fixed rate, is at most `limit` from the next step on, for good."""
         self.limit = limit
 
-    # -- averages, snapshots and the end
+    # -- output, state and the end
 
     @contextmanager
-    def handing_on(self) -> Iterator[None]:
-        """The parameters are those to hand on inside the block, and those to train on after it."""
+    def output_weights(self) -> Iterator[None]:
+        """Inside the block the parameters are those to output, after it those to train on."""
         yield
 
     def snapshot(self) -> Any:
-        """Parameters and state, copied to host memory."""
-        return _on_cpu(([p.detach() for p in self.parameters], self.optimizer.state_dict()), {})
+        """Parameters and the torch optimizer's state, copied to CPU memory."""
+        weights = [p.detach() for p in self.parameters]
+        return _on_cpu({"weights": weights, "optimizer": self.optimizer.state_dict()}, {})
 
     @torch.no_grad()
-    def restore(self, snapshot: Any) -> None:
-        """The parameters and state of a snapshot; the gradients are gone.
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Goes back to a snapshot of this run. The gradients are gone.
 
-        What was stopped or frozen since stays so, limits too.
+        What was stopped or frozen since stays so, and a limit stays.
         """
-        weights, state = snapshot
-        self.optimizer.load_state_dict(deepcopy(state))  # torch puts the tensors to use as they are
-        for p, weight in zip(self.parameters, weights, strict=True):
+        # a copy, because torch takes the tensors of a state into use as they are
+        self.optimizer.load_state_dict(deepcopy(snapshot["optimizer"]))
+        for p, weight in zip(self.parameters, snapshot["weights"], strict=True):
             p.copy_(weight)
         self.keep_below(self.limit)
 
+    def state(self) -> dict[str, Any]:
+        """A snapshot, with what was stopped, frozen and limited on the way."""
+        return self.snapshot() | {
+            "stopped": sorted(self.stopped),
+            "frozen": self.frozen,
+            "limit": self.limit,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes over a state of another process."""
+        self.limit = state["limit"]
+        self.restore(state)
+        for part in state["stopped"]:
+            self.stop(part)
+        if state["frozen"]:
+            self.freeze_d()
+
     def release(self) -> None:
-        """The end: every parameter holds what is to be handed on, in a tensor of its own."""
+        """The end: every parameter holds what is to be output, in a tensor of its own."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def _group(self, part: str) -> dict[str, Any]:
@@ -144,7 +160,7 @@ def groups_of(parts: Mapping[str, Sequence[nn.Parameter]]) -> list[dict[str, Any
 
 
 def _on_cpu(value: Any, memory: dict[int, torch.UntypedStorage]) -> Any:
-    """A copy of nested dicts, lists and tensors that shares nothing, with the tensors in host memory.
+    """A copy of nested dicts, lists and tensors that shares nothing, with the tensors in CPU memory.
 
     Tensors that are views of one memory are so in the copy too: it is copied once, and not tensor by tensor.
     """

@@ -70,7 +70,7 @@ class ProdigyScheduleFree(WithD):
         return self._rate * speed
 
     @contextmanager
-    def handing_on(self) -> Iterator[None]:
+    def output_weights(self) -> Iterator[None]:
         trained = [p.detach().clone() for p in self.parameters]  # which train() gives back but for rounding
         self.optimizer.eval()
         try:

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..parts import TEXT_ENCODER, UNET
 
 SAMPLES = 10  # steps of a run that are measured, evenly spaced: measuring copies the parameters
 
@@ -13,7 +16,8 @@ class UpdateSizes:
     """Measures updates at a few steps of a run, as root mean squares of one value's change."""
 
     def __init__(self, parts: Mapping[str, Sequence[nn.Parameter]], steps: int) -> None:
-        self.parts, self.steps = parts, steps
+        self.parts = parts
+        self.steps = steps
         self._watched = {round(steps * (place + 0.5) / SAMPLES) for place in range(SAMPLES)}
         self._ratios: list[float] = []
         self._shares: list[float] = []
@@ -31,11 +35,11 @@ class UpdateSizes:
             sizes = {part: _rms(before[part]) for part in self.parts}
             self._shares.append(max(changes[part] / sizes[part] for part in self.parts))
         if len(self.parts) == 2 and min(changes.values()) > 0:
-            self._ratios.append(changes["text_encoder"] / changes["unet"])
+            self._ratios.append(changes[TEXT_ENCODER] / changes[UNET])
 
     @property
     def ratio(self) -> float | None:
-        """The text encoder's update over the UNet's, mean over the sampled steps;
+        """The text encoder's update over the UNet's, mean over the sampled steps.
 
         None when one part trains.
         """
@@ -43,10 +47,18 @@ class UpdateSizes:
 
     @property
     def share(self) -> float | None:
-        """One update over the weights, of the part where that is larger, mean over the sampled steps of the
-        run's second half.
+        """One update over the weights, mean over the sampled steps of the run's second half.
+
+        Of the part where that is larger.
         """
         return _mean(self._shares)
+
+    def state(self) -> dict[str, Any]:
+        return {"ratios": list(self._ratios), "shares": list(self._shares)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._ratios = list(state["ratios"])
+        self._shares = list(state["shares"])
 
 
 def _mean(values: Sequence[float]) -> float | None:

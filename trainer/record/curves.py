@@ -1,17 +1,19 @@
 """The curves of a run as one picture: loss and held-out loss above, d·lr of both parts below."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ..errors import SettingError
 from ..packages import package
+from ..parts import TEXT_ENCODER, UNET, label_of
 from ..run.events import HeldoutLoss
 from ..run.heldout import best_of
 from .report import Report
 
 DOTS_PER_INCH = 100
-LINE_COLOURS = {"dlr_unet": ("UNet", "#1f77b4"), "dlr_text_encoder": ("text encoder", "#d95f02")}
+RATE_COLOURS = {UNET: "#1f77b4", TEXT_ENCODER: "#d95f02"}
 HELDOUT_COLOUR, AVERAGE_COLOUR, LOSS_COLOUR = "#2a9d4a", "#333333", "#c8c8c8"
 COMPARED_COLOURS = ("#1f77b4", "#2a9d4a", "#d95f02", "#8e5bb5", "#333333", "#b5945b")
 
@@ -29,8 +31,8 @@ def draw_report(report: Report, size: tuple[int, int]):
 def draw_curves(records: Sequence[Mapping[str, Any]], heldout: Sequence[HeldoutLoss], size: tuple[int, int]):
     """A PIL.Image of `size` (width, height) in pixels.
 
-    records: one a step, with "step", "loss" (None: skipped step), "loss_average", "dlr_unet" and
-        "dlr_text_encoder" (None: that part does not train), as in steps.jsonl.
+    records: one per step, with "step", "loss" (None: skipped step), "loss_average" and "dlr" (by part; None for
+        a part that has stopped), as in steps.jsonl.
     heldout: in the order of their steps; may be empty. The best of the trained LoRAs is marked.
     """
     figure = _figure(size)
@@ -134,10 +136,9 @@ def _point(measured: HeldoutLoss) -> tuple[int, float]:
 
 def _draw_rates(axes, records: Sequence[Mapping[str, Any]]) -> None:
     steps = _column(records, "step")
-    for key, (label, colour) in LINE_COLOURS.items():
-        rates = _column(records, key)
-        if any(rate > 0 for rate in rates):  # a part that does not train is nan throughout
-            axes.plot(steps, rates, color=colour, label=f"d·lr, {label}")
+    for part in records[-1]["dlr"] if records else ():
+        rates = [_or_gap(record["dlr"][part]) for record in records]
+        axes.plot(steps, rates, color=RATE_COLOURS.get(part), label=f"d·lr, {label_of(part)}")
     axes.set_yscale("log")
     axes.set_ylabel("d·lr")
     _finish(axes)
@@ -150,8 +151,13 @@ def _finish(axes) -> None:
 
 
 def _column(records: Iterable[Mapping[str, Any]], key: str) -> list[float]:
-    """The values of one key, nan for None: matplotlib leaves a gap there."""
-    return [float("nan") if record[key] is None else record[key] for record in records]
+    """The values of one key, with gaps for None."""
+    return [_or_gap(record[key]) for record in records]
+
+
+def _or_gap(value: float | None) -> float:
+    """nan for None: matplotlib leaves a gap there."""
+    return math.nan if value is None else value
 
 
 def _upper_limit(losses: Iterable[float], always_shown: Iterable[float]) -> float:

@@ -1,22 +1,20 @@
-"""What a LoRA file says of how it was made: the established trainer's `ss_*` keys and the `modelspec.*`
-standard. All values strings.
+"""What a LoRA file says of how it was made, for other tools: all values are strings.
+
+The keys are those of kohya's sd-scripts (`ss_*`) and of the modelspec standard (`modelspec.*`).
 """
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
+from typing import Any
 
 from ..data.dataset import Dataset
-from ..data.latents import LatentPicture
-from ..data.order import batches_per_epoch
-from ..families import Family
 from ..run.events import StepRecord
-from ..settings.lora import ATTENTION, LoraConfig
+from ..settings.lora import ATTENTION
 from ..settings.optimizer import OptimizerConfig
-from ..settings.run import RunConfig
 from ..settings.schedule import warmup_steps
+from .facts import RunFacts
 
 OPTIMIZER_NAMES = {
     "prodigy": "prodigyopt.prodigy.Prodigy",
@@ -25,93 +23,104 @@ OPTIMIZER_NAMES = {
 }
 DADAPT_NAMES = {
     "reference": "dadaptation.DAdaptAdam",
-    "fast": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam",
+    "fast": "comfyui_dadapt_lora.trainer.optim.dadapt.DAdaptAdam",
 }
 TITLE_KEYS = ("modelspec.title", "ss_output_name")  # set by whoever names the file
 
 
-@dataclass(frozen=True)
-class RunFacts:
-    """What is the same of every LoRA that a run gives."""
-
-    family: Family
-    base_model: str  # name of the checkpoint
-    clip_skip: int | None
-    dataset: Dataset
-    latents: Sequence[LatentPicture]
-    lora: LoraConfig
-    recipe: OptimizerConfig
-    run: RunConfig
-    precision: str
-    steps: int  # of the whole run
-    started: datetime
-
-
 def training_metadata(facts: RunFacts, last: StepRecord) -> dict[str, str]:
     """Metadata of a LoRA after `last`, the record of its last step. No paths: names only."""
-    dataset, lora, recipe, run = facts.dataset, facts.lora, facts.recipe, facts.run
-    resolved, resolution = recipe.resolved(), dataset.config.resolution
-    rate = recipe.learning_rate * (recipe.adamw_rate if recipe.algorithm == "adamw" else 1)
-    finished = datetime.now(timezone.utc)
     values = {
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{facts.family.architecture}/lora",
-        "modelspec.implementation": "diffusers",
-        "modelspec.prediction_type": "epsilon",
-        "modelspec.resolution": f"{resolution}x{resolution}",
-        "modelspec.date": finished.isoformat(timespec="seconds"),
-        "modelspec.trigger_phrase": dataset.config.trigger_word,
-        "ss_base_model_version": facts.family.base_version,
-        "ss_sd_model_name": facts.base_model,
-        "ss_v2": False,
-        "ss_clip_skip": facts.clip_skip,
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": lora.dim,
-        "ss_network_alpha": float(lora.dim),
-        "ss_network_args": (
-            None
-            if lora.layers == ATTENTION
-            else json.dumps({"conv_dim": lora.dim, "conv_alpha": float(lora.dim)})
-        ),
-        "ss_optimizer": f"{_optimizer_name(resolved)}(weight_decay={resolved.weight_decay})",
-        "ss_dadapt_growth_rate": recipe.growth_limit(facts.steps) if recipe.algorithm == "dadapt" else None,
-        "ss_dadapt_recipe": json.dumps(asdict(resolved)),
-        "ss_learning_rate": rate,
-        "ss_unet_lr": rate * recipe.unet if lora.train_unet else None,
-        "ss_text_encoder_lr": rate * recipe.text_encoder if lora.train_text_encoder else None,
-        "ss_lr_scheduler": f"{resolved.schedule}_with_warmup",
-        "ss_lr_warmup_steps": warmup_steps(facts.steps, resolved.warmup_percent),
-        "ss_max_train_steps": facts.steps,
-        "ss_steps": last.step,
-        "ss_epoch": last.epoch,
-        "ss_num_train_images": dataset.pictures_per_epoch,
-        "ss_num_reg_images": 0,
-        "ss_num_batches_per_epoch": batches_per_epoch(facts.latents, run.batch_size),
-        "ss_total_batch_size": run.batch_size,
-        "ss_resolution": f"({resolution}, {resolution})",
-        "ss_enable_bucket": True,
-        "ss_seed": run.seed,
-        "ss_mixed_precision": "no" if facts.precision == "fp32" else facts.precision,
-        "ss_dataset_dirs": json.dumps(_folders(dataset)),
-        "ss_tag_frequency": json.dumps({dataset.name: _tag_counts(dataset)}),
-        "ss_training_started_at": facts.started.timestamp(),
-        "ss_training_finished_at": finished.timestamp(),
-        "ss_dadapt_d": last.d,
+        **_of_model(facts),
+        **_of_network(facts),
+        **_of_optimizer(facts),
+        **_of_pictures(facts),
+        **_of_steps(facts, last),
     }
     return {key: str(value) for key, value in values.items() if value is not None}
-
-
-def _optimizer_name(recipe: OptimizerConfig) -> str:
-    return (
-        DADAPT_NAMES[recipe.implementation]
-        if recipe.algorithm == "dadapt"
-        else OPTIMIZER_NAMES[recipe.algorithm]
-    )
 
 
 def titled(metadata: dict[str, str], title: str) -> dict[str, str]:
     """The metadata of a file with this title."""
     return {**metadata, **dict.fromkeys(TITLE_KEYS, title)}
+
+
+def _of_model(facts: RunFacts) -> dict[str, Any]:
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"{facts.family.architecture}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.prediction_type": "epsilon",
+        "ss_base_model_version": facts.family.base_version,
+        "ss_sd_model_name": facts.base_model,
+        "ss_v2": False,
+        "ss_clip_skip": facts.clip_skip,
+    }
+
+
+def _of_network(facts: RunFacts) -> dict[str, Any]:
+    dim = facts.lora.dim
+    convolutions = json.dumps({"conv_dim": dim, "conv_alpha": float(dim)})
+    return {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": dim,
+        "ss_network_alpha": float(dim),
+        "ss_network_args": None if facts.lora.layers == ATTENTION else convolutions,
+    }
+
+
+def _of_optimizer(facts: RunFacts) -> dict[str, Any]:
+    recipe = facts.recipe.resolved()
+    is_dadapt = recipe.algorithm == "dadapt"
+    rate = recipe.learning_rate * (recipe.adamw_rate if recipe.algorithm == "adamw" else 1)
+    return {
+        "ss_optimizer": f"{_optimizer_name(recipe)}(weight_decay={recipe.weight_decay})",
+        "ss_dadapt_growth_rate": recipe.growth_limit(facts.steps) if is_dadapt else None,
+        "ss_dadapt_recipe": json.dumps(asdict(recipe)),
+        "ss_learning_rate": rate,
+        "ss_unet_lr": rate * recipe.unet if facts.lora.train_unet else None,
+        "ss_text_encoder_lr": rate * recipe.text_encoder if facts.lora.train_text_encoder else None,
+        "ss_lr_scheduler": f"{recipe.schedule}_with_warmup",
+        "ss_lr_warmup_steps": warmup_steps(facts.steps, recipe.warmup_percent),
+        "ss_mixed_precision": "no" if str(facts.precision) == "fp32" else facts.precision,
+    }
+
+
+def _of_pictures(facts: RunFacts) -> dict[str, Any]:
+    dataset = facts.dataset
+    resolution = dataset.config.resolution
+    return {
+        "modelspec.resolution": f"{resolution}x{resolution}",
+        "modelspec.trigger_phrase": dataset.config.trigger_word,
+        "ss_num_train_images": dataset.pictures_per_epoch,
+        "ss_num_reg_images": 0,
+        "ss_num_batches_per_epoch": facts.steps_per_epoch,
+        "ss_total_batch_size": facts.run.batch_size,
+        "ss_resolution": f"({resolution}, {resolution})",
+        "ss_enable_bucket": True,
+        "ss_dataset_dirs": json.dumps(_folders(dataset)),
+        "ss_tag_frequency": json.dumps({dataset.name: _tag_counts(dataset)}),
+    }
+
+
+def _of_steps(facts: RunFacts, last: StepRecord) -> dict[str, Any]:
+    finished = datetime.now(timezone.utc)
+    return {
+        "modelspec.date": finished.isoformat(timespec="seconds"),
+        "ss_max_train_steps": facts.steps,
+        "ss_steps": last.step,
+        "ss_epoch": last.epoch,
+        "ss_seed": facts.run.seed,
+        "ss_training_started_at": facts.started.timestamp(),
+        "ss_training_finished_at": finished.timestamp(),
+        "ss_dadapt_d": last.d,
+    }
+
+
+def _optimizer_name(recipe: OptimizerConfig) -> str:
+    if recipe.algorithm == "dadapt":
+        return DADAPT_NAMES[recipe.implementation]
+    return OPTIMIZER_NAMES[recipe.algorithm]
 
 
 def _folders(dataset: Dataset) -> dict[str, dict[str, int]]:

@@ -1,9 +1,10 @@
 """What a run says when it is over: numbers for programs, lines for people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..parts import label_of
 from ..run.events import HeldoutLoss, StepRecord
 from ..run.heldout import best_of, overtraining_began
 from ..run.result import TrainingResult
@@ -12,7 +13,7 @@ from ..run.result import TrainingResult
 class Report(dict):
     """The record of one run.
 
-    As a dict it is the host's LOSS_MAP, {"loss": [a value a step]}, so that its Plot Loss Graph takes it.
+    As a dict it is ComfyUI's LOSS_MAP, {"loss": [one value per step]}, so that its Plot Loss Graph takes it.
     """
 
     def __init__(
@@ -22,13 +23,17 @@ class Report(dict):
         heldout: Sequence[HeldoutLoss],
         found: Sequence[str],
         warnings: Sequence[str],
-        handed_on: int,  # the step whose LoRA went to the outputs
+        output_step: int,  # the step whose LoRA went to the outputs
         run_folder: str,
     ) -> None:
         super().__init__(loss=[record.loss for record in records if record.loss is not None])
-        self.result, self.records, self.heldout = result, tuple(records), tuple(heldout)
-        self.found, self.warnings = tuple(found), tuple(warnings)
-        self.handed_on, self.run_folder = handed_on, run_folder
+        self.result = result
+        self.records = tuple(records)
+        self.heldout = tuple(heldout)
+        self.found = tuple(found)
+        self.warnings = tuple(warnings)
+        self.output_step = output_step
+        self.run_folder = run_folder
 
     @property
     def best(self) -> HeldoutLoss | None:
@@ -46,6 +51,8 @@ class Report(dict):
         result = self.result
         return {
             "steps": result.steps,
+            "planned_steps": result.planned_steps,
+            "last_step": result.last_step,
             "seconds_training": round(result.seconds, 3),
             "skipped_steps": result.skipped_steps,
             "d_first": result.d_first,
@@ -58,7 +65,7 @@ class Report(dict):
             "heldout_loss_best": self.best.loss if self.best else None,
             "best_step": self.best.step if self.best else None,
             "overtraining_from": self.overtraining_from,
-            "handed_on_step": self.handed_on,
+            "output_step": self.output_step,
             "heldout": [[measured.step, measured.loss] for measured in self.heldout],
             "peak_memory_mb": self.records[-1].peak_memory_mb,
             "loss_average": self.records[-1].loss_average,
@@ -74,47 +81,59 @@ class Report(dict):
         return self.text
 
     def _lines(self) -> list[str]:
-        result, last = self.result, self.records[-1]
-        lines = [f"Warning: {warning}" for warning in self.warnings]
-        epochs = "1 epoch" if last.epoch == 1 else f"{last.epoch} epochs"
-        lines.append(
-            f"{result.steps} steps, {epochs}, in {result.seconds:.0f} s ({result.seconds / result.steps:.2f}"
-            " s a step)"
-        )
-        if last.loss_average is not None:
-            lines.append(f"loss {last.loss_average:.4f}, averaged over the last steps")
-        if self.heldout:
-            lines += self._heldout_lines()
-        rates = {"UNet": last.dlr_unet, "text encoder": last.dlr_text_encoder}
-        d = "" if result.d_last is None else f"d {result.d_first:.1e} to {result.d_last:.1e}; "
-        lines.append(
-            f"{d}d·lr " + ", ".join(f"{part} {rate:.1e}" for part, rate in rates.items() if rate is not None)
-        )
-        if result.update_ratio is not None:
-            lines.append(f"the text encoder's updates were {result.update_ratio:.2f} times the UNet's")
-        return lines + list(self.found)
+        return [
+            *(f"Warning: {warning}" for warning in self.warnings),
+            *self._length_lines(),
+            *self._heldout_lines(),
+            *self._rate_lines(),
+            *self.found,
+        ]
 
-    def _heldout_lines(self) -> list[str]:
-        before, after, best = self.heldout[0].loss, self.heldout[-1].loss, self.best
-        if before is None or after is None:
-            lines = [
-                (
-                    "held-out loss not finite at the end"
-                    if before
-                    else "held-out loss not finite before training"
-                )
-            ]
-        else:
-            lines = [
-                f"held-out loss {before:.4f} before, {after:.4f} after ({100 * (after / before - 1):+.1f}%)"
-            ]
-        if self.overtraining_from is not None:
-            lines.append(
-                f"overtraining began at step {best.step}, where the held-out loss was lowest: {best.loss:.4f}"
+    def _length_lines(self) -> Iterator[str]:
+        result = self.result
+        last = self.records[-1]
+        epochs = "1 epoch" if last.epoch == 1 else f"{last.epoch} epochs"
+        per_step = result.seconds / result.steps
+        yield f"{result.steps} steps, {epochs}, in {result.seconds:.0f} s ({per_step:.2f} s per step)"
+        if result.steps < result.planned_steps:
+            yield (
+                f"finished early, at step {result.steps} of {result.planned_steps}; to train the whole run,"
+                " change a setting and queue again"
             )
-        if self.handed_on != self.result.steps:
-            lines.append(
-                f"handed on: the LoRA of step {self.handed_on}, the best one; the last one is kept in"
+        if result.last_step < result.steps:
+            yield f"the last LoRA is that of step {result.last_step}: what came after it was not used"
+        if last.loss_average is not None:
+            yield f"loss {last.loss_average:.4f}, averaged over the last steps"
+
+    def _heldout_lines(self) -> Iterator[str]:
+        if not self.heldout:
+            return
+        before = self.heldout[0].loss
+        after = self.heldout[-1].loss
+        if before is None:
+            yield "held-out loss not finite before training"
+        elif after is None:
+            yield "held-out loss not finite at the end"
+        else:
+            change = 100 * (after / before - 1)
+            yield f"held-out loss {before:.4f} before, {after:.4f} after ({change:+.1f}%)"
+        if self.overtraining_from is not None:
+            yield (
+                f"overtraining began at step {self.best.step}, where the held-out loss was lowest:"
+                f" {self.best.loss:.4f}"
+            )
+        if self.output_step != self.result.last_step:
+            yield (
+                f"the output is the LoRA of step {self.output_step}, the best one; the last one is in"
                 f" {self.run_folder}"
             )
-        return lines
+
+    def _rate_lines(self) -> Iterator[str]:
+        result = self.result
+        rates = ", ".join(
+            f"{label_of(part)} {rate:.1e}" for part, rate in self.records[-1].dlr.items() if rate is not None
+        )
+        d = "" if result.d_last is None else f"d {result.d_first:.1e} to {result.d_last:.1e}; "
+        yield f"{d}d·lr {rates}"
+        if result.update_ratio is not None:
+            yield f"the text encoder's updates were {result.update_ratio:.2f} times the UNet's"

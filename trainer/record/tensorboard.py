@@ -7,7 +7,10 @@ import logging
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..parts import TEXT_ENCODER
 from ..run.events import HeldoutLoss, StepRecord
+
+TAGS = {TEXT_ENCODER: "textencoder"}  # as kohya's sd-scripts names it
 
 
 class EventFiles:
@@ -20,19 +23,18 @@ class EventFiles:
         self._writer = None
         self._is_installed = find_spec("tensorboard") is not None
 
-    def record(self, record: StepRecord) -> None:
+    def hear(self, event: StepRecord | HeldoutLoss) -> None:
+        if isinstance(event, HeldoutLoss):
+            self._add(event.step, {"loss/heldout": event.loss})
+            return
         scalars = {
-            "loss/current": record.loss,
-            "loss/average": record.loss_average,
-            "lr/d*lr/unet": record.dlr_unet,
-            "lr/d*lr/textencoder": record.dlr_text_encoder,
-            "d": record.d,
-            "gradient_norm": record.gradient_norm,
+            "loss/current": event.loss,
+            "loss/average": event.loss_average,
+            "d": event.d,
+            "gradient_norm": event.gradient_norm,
         }
-        self._add(record.step, scalars)
-
-    def measured(self, heldout: HeldoutLoss) -> None:
-        self._add(heldout.step, {"loss/heldout": heldout.loss})
+        rates = {f"lr/d*lr/{TAGS.get(part, part)}": rate for part, rate in event.dlr.items()}
+        self._add(event.step, scalars | rates)
 
     def close(self) -> None:
         if self._writer is not None:

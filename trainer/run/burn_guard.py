@@ -7,12 +7,19 @@ good measurement, and d stays below where it burnt.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from ..errors import DivergedError
-from ..optim.base import RunOptimizer
-from .events import Notice
+from ..objective.grid import LossGrid
+from ..seeds import stream
+from .control import Control
+from .events import Event, Notice
+from .measuring import LossOf
+from .output import OutputWeights
+from .result import Burn
+from .work import Work
 
 SAMPLES = 4
 BURNT = 1.2  # times the untouched model's loss; training that learns stays below it
@@ -23,86 +30,121 @@ SUSPECT = 5  # steps in a row that are not finite
 MOST_BURNS = 8  # each halves d
 
 
-@dataclass(frozen=True)
-class Burn:
-    """One burn that was caught."""
-
-    step: int  # where it was seen
-    back_to: int  # the step whose state was restored
-    loss: float | None  # of the probe; None where it was not finite
-    untouched: float  # of the probe before the run
-    limit: float  # of what follows, from here on
-    limited: str  # "d", or "the rate" where the optimizer makes no estimate
-
-    @property
-    def text(self) -> str:
-        loss = "not finite" if self.loss is None else f"{self.loss:.3f}"
-        return (
-            f"burnt at step {self.step} (loss of {SAMPLES} fixed samples {loss}, {self.untouched:.3f} before"
-            f" training); went back to step {self.back_to}, with {self.limited} held below {self.limit:.1e}"
-            " from here on"
-        )
-
-
 class BurnGuard:
-    """Watches one run.
-
-    `probe` measures the loss; `snapshot` and `restore` take and give back whatever the run can lose.
-    """
+    """Watches one run. `probe` measures the loss of a few training pictures with the LoRA as it is."""
 
     def __init__(
-        self,
-        optimizer: RunOptimizer,
-        probe: Callable[[], float],
-        snapshot: Callable[[], object],
-        restore: Callable[[object], None],
-        notify: Callable[[Notice], None],
+        self, weights: OutputWeights, probe: Callable[[], float], tell: Callable[[Event], None]
     ) -> None:
-        self.optimizer, self.probe, self.notify = optimizer, probe, notify
-        self.snapshot, self.restore = snapshot, restore
+        self.weights = weights
+        self.probe = probe
+        self.tell = tell
         self.burns: list[Burn] = []
-        self.untouched = probe()
-        self._probed, self._scale = 0, optimizer.scale  # of the last measurement
-        self._grew, self._highest = 0, optimizer.scale
-        self._good(step=0)
+        self.untouched = math.nan  # loss of the probe before the run; not finite: nothing to compare with
+        self._probed = 0  # step of the last measurement
+        self._scale = self._highest = weights.optimizer.scale  # at the last measurement; at most so far
+        self._grew = 0  # the step at which the scale was highest
+        self._good: Mapping[str, Any] = {}  # state at the last good measurement
+
+    @classmethod
+    def of(
+        cls, work: Work, weights: OutputWeights, tell: Callable[[Event], None], control: Control
+    ) -> "BurnGuard":
+        grid = LossGrid.draw(work.pictures, stream(work.run.seed, "probe"), SAMPLES)
+        loss_of = LossOf(work.network, work.precision, control)
+        return cls(weights, lambda: loss_of(grid), tell)
+
+    def begin(self) -> None:
+        """Measures the untouched model."""
+        self.untouched = self.probe()
+        if self._is_off:
+            self.tell(
+                Notice(
+                    0,
+                    "the burn guard is off: the model without the LoRA gives a loss that is not finite on its"
+                    " training pictures, so that there is nothing to compare with. Check that the model makes"
+                    " good pictures, or set precision to fp32 at Train",
+                )
+            )
+        else:
+            self._good = self.weights.snapshot()
+
+    @property
+    def _is_off(self) -> bool:
+        return not math.isfinite(self.untouched)
 
     def after_step(self, step: int, skipped_in_a_row: int, is_last: bool) -> None:
-        """Measures if it is time to, and goes back if it burns. Raises `DivergedError` when halving d again
-        and again is no help.
+        """Measures if it is time to, and goes back if the LoRA burns.
 
         skipped_in_a_row: steps until this one that were not finite, which a burnt LoRA gives as well.
+        Raises `DivergedError` when halving d again and again is no help.
         """
-        if self.optimizer.scale > self._highest:
-            self._highest, self._grew = self.optimizer.scale, step
-        patience = SOON if step - self._grew <= ALERT else LATER
-        is_time = self.optimizer.scale >= GROWN * self._scale or step - self._probed >= patience
-        is_suspect = skipped_in_a_row and skipped_in_a_row % SUSPECT == 0
-        if not (is_time or is_suspect or is_last):
+        if self._is_off:
             return
+        scale = self.weights.optimizer.scale
+        if scale > self._highest:
+            self._highest = scale
+            self._grew = step
+        if is_last or self._is_time(step, scale) or self._is_suspect(skipped_in_a_row):
+            self._look(step)
+
+    def _is_time(self, step: int, scale: float) -> bool:
+        patience = SOON if step - self._grew <= ALERT else LATER
+        return scale >= GROWN * self._scale or step - self._probed >= patience
+
+    def _is_suspect(self, skipped_in_a_row: int) -> bool:
+        return skipped_in_a_row > 0 and skipped_in_a_row % SUSPECT == 0
+
+    def _look(self, step: int) -> None:
         loss = self.probe()
         if loss <= BURNT * self.untouched:  # false for a NaN
-            self._good(step)
+            self._good = self.weights.snapshot()
         else:
             self._go_back(step, loss)
-        self._probed, self._scale = step, self.optimizer.scale
-
-    def _good(self, step: int) -> None:
-        self._good_step, self._state = step, self.snapshot()
+        self._probed = step
+        self._scale = self.weights.optimizer.scale
 
     def _go_back(self, step: int, loss: float) -> None:
-        limit = min(self.optimizer.scale, self.optimizer.limit) / 2
-        self.restore(self._state)
-        self.optimizer.keep_below(limit)
-        self._grew, self._highest = step, self.optimizer.scale
-        limited = "the rate" if self.optimizer.d is None else "d"
+        optimizer = self.weights.optimizer
+        limit = min(optimizer.scale, optimizer.limit) / 2
+        self.weights.restore(self._good)
+        optimizer.keep_below(limit)
+        self._grew = step
+        self._highest = optimizer.scale
         burn = Burn(
-            step, self._good_step, loss if math.isfinite(loss) else None, self.untouched, limit, limited
+            step=step,
+            back_to=self.weights.step,
+            loss=loss if math.isfinite(loss) else None,
+            untouched=self.untouched,
+            limit=limit,
+            limited="the rate" if optimizer.d is None else "d",
+            samples=SAMPLES,
         )
         self.burns.append(burn)
         if len(self.burns) > MOST_BURNS:
             raise DivergedError(
-                f"The LoRA burnt {len(self.burns)} times, though {limited} was halved each time. It was left"
-                f" as it was at step {self._good_step}, before the last burn. Check the pictures and"
+                f"The LoRA burnt {len(self.burns)} times, though {burn.limited} was halved each time. It was"
+                f" left as it was at step {burn.back_to}, before the last burn. Check the pictures and"
                 " captions, and that the model makes good pictures with these settings."
             )
-        self.notify(Notice(step, burn.text))
+        self.tell(Notice(step, burn.text))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "burns": [asdict(burn) for burn in self.burns],
+            "untouched": self.untouched,
+            "probed": self._probed,
+            "scale": self._scale,
+            "highest": self._highest,
+            "grew": self._grew,
+            "good": self._good,  # a snapshot shares no memory with the run, and is replaced, not changed
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.burns = [Burn(**burn) for burn in state["burns"]]
+        self.untouched = state["untouched"]
+        self._probed = state["probed"]
+        self._scale = state["scale"]
+        self._highest = state["highest"]
+        self._grew = state["grew"]
+        self._good = state["good"]

@@ -11,7 +11,8 @@ from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.objective.loss import losses
 from comfyui_dadapt_lora.trainer.run.events import StepRecord
-from comfyui_dadapt_lora.trainer.run.training import train
+from comfyui_dadapt_lora.trainer.run.training import Training
+from comfyui_dadapt_lora.trainer.run.work import Work
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
@@ -51,15 +52,9 @@ def pictures(count):
 
 def trained(network, adapters, data, steps, on_event, **recipe):
     with attached(adapters):
-        train(
-            network,
-            data,
-            adapters,
-            OptimizerConfig(**recipe),
-            RunConfig(duration=steps, batch_size=4),
-            FP32,
-            on_event,
-        )
+        run = RunConfig(duration=steps, batch_size=4)
+        work = Work(network, adapters, data, OptimizerConfig(**recipe), run, FP32)
+        Training.of(work, on_event).run()
 
 
 def test_full_size_has_sd15s_parameters(sd15):
@@ -94,7 +89,7 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(tiny):
 
 def test_noise_grows_with_the_timestep_and_keeps_the_variance(tiny):
     latents, noise = torch.randn(2, 1000, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    noised = tiny.noised(latents, noise, torch.arange(1000))
+    noised = tiny.noised(latents, noise, tiny.sigmas((torch.arange(1000) + 0.5) / 1000))
     shares = (noised * noise).mean(dim=(1, 2, 3))
     assert shares[:100].mean() < 0.3 < 0.9 < shares[900:].mean()
     assert noised.var() == pytest.approx(1, abs=0.02)
@@ -114,7 +109,7 @@ def test_gradients_reach_every_layer(tiny):
             latents,
             [picture.caption for picture in batch],
             torch.randn_like(latents),
-            torch.tensor([100, 900]),
+            tiny.sigmas(torch.tensor([0.1, 0.9])),
         ).sum().backward()
     assert len(adapters) == len(tiny.layers()) > 60
     without = [
@@ -130,7 +125,7 @@ def test_gradients_reach_every_layer(tiny):
 def test_a_lora_on_it_learns(tiny):
     """An untrained network predicts nearly nothing, a loss of 1: the noise itself is easily learned."""
     adapters, data = tiny.new_adapters(dim=4), pictures(4)
-    grid = LossGrid.draw(data, tiny.timesteps, torch.Generator().manual_seed(1))
+    grid = LossGrid.draw(data, torch.Generator().manual_seed(1))
     before = grid.loss(tiny)
     trained(tiny, adapters, data, 60, lambda event: None, preset="AdamW", adamw_rate=0.01)
     with attached(adapters):

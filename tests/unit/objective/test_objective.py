@@ -19,19 +19,19 @@ def mixed_pictures():
 
 
 def grid():
-    return LossGrid.draw(mixed_pictures(), ToyNetwork.timesteps, torch.Generator().manual_seed(5), samples=12)
+    return LossGrid.draw(mixed_pictures(), torch.Generator().manual_seed(5), samples=12)
 
 
 def test_loss_is_the_mean_squared_error_of_each_picture():
     """Against the formula written out for one picture."""
     network, generator = ToyNetwork(), torch.Generator().manual_seed(0)
     latents, noise = (torch.randn(2, CHANNELS, 4, 4, generator=generator) for _ in range(2))
-    timesteps = torch.tensor([3, 90])
-    got = losses(network, latents, ["red", "blue"], noise, timesteps)
+    sigmas = network.sigmas(torch.tensor([0.03, 0.9]))
+    got = losses(network, latents, ["red", "blue"], noise, sigmas)
     for place, caption in enumerate(("red", "blue")):
         one = slice(place, place + 1)
-        noised = network.noised(latents[one], noise[one], timesteps[one])
-        predicted = network.predict(noised, timesteps[one], network.encode_text([caption]))
+        noised = network.noised(latents[one], noise[one], sigmas[one])
+        predicted = network.predict(noised, sigmas[one], network.encode([caption]))
         assert got[place].item() == pytest.approx(
             ((predicted - noise[one]) ** 2).sum().item() / noise[one].numel(), rel=1e-6
         )
@@ -48,11 +48,57 @@ def test_held_out_loss_does_not_depend_on_the_batch_size():
     )
 
 
-def test_held_out_samples_cover_the_timesteps_evenly():
-    one_of_each = LossGrid.draw(
-        mixed_pictures() * 5, 1000, torch.Generator().manual_seed(0), samples=30
-    ).timesteps
-    assert sorted(one_of_each) == [int((place + 0.5) / 30 * 1000) for place in range(30)]
+def test_held_out_samples_cover_the_noise_levels_evenly():
+    u = LossGrid.draw(mixed_pictures() * 5, torch.Generator().manual_seed(0), samples=30).u
+    assert sorted(u) == [(place + 0.5) / 30 for place in range(30)]
+
+
+def test_a_loss_is_of_latents_of_any_rank():
+    """Those of videos and of some newer picture models have one more dimension."""
+    network = FlatNetwork()
+    generator = torch.Generator().manual_seed(0)
+    for shape in [(CHANNELS, 4), (CHANNELS, 1, 4, 4)]:
+        latents, noise = (torch.randn(2, *shape, generator=generator) for _ in range(2))
+        got = losses(network, latents, ["red", "blue"], noise, torch.ones(2))
+        assert torch.allclose(got, ((latents - noise) ** 2).flatten(1).mean(1))
+
+
+class FlatNetwork(ToyNetwork):
+    """Takes any shape: it gives the latents back."""
+
+    def noised(self, latents, noise, sigmas):
+        return latents
+
+    def predict(self, noised, sigmas, conditioning):
+        return noised
+
+
+def test_a_measurement_can_be_ended_before_each_batch():
+    class Cancelled(Exception):
+        pass
+
+    network = Counting()
+    asked = []
+
+    def ask():
+        asked.append(network.calls)
+        if len(asked) == 3:
+            raise Cancelled
+
+    drawn = LossGrid.draw(mixed_pictures()[::2], torch.Generator().manual_seed(5), samples=12)
+    with pytest.raises(Cancelled):
+        drawn.loss(network, batch_size=2, before_batch=ask)
+    assert asked == [0, 1, 2]
+
+
+class Counting(ToyNetwork):
+    """Counts forward passes."""
+
+    calls = 0
+
+    def predict(self, noised, sigmas, conditioning):
+        self.calls += 1
+        return super().predict(noised, sigmas, conditioning)
 
 
 def test_measuring_needs_no_gradient():

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from comfyui_dadapt_lora.trainer.errors import SettingError
+from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
 from comfyui_dadapt_lora.trainer.record.curves import (
     HELDOUT_COLOUR,
-    LINE_COLOURS,
+    RATE_COLOURS,
     draw_comparison,
     draw_curves,
     draw_report,
@@ -21,8 +22,7 @@ def records(steps=60, text_encoder=True):
             "step": step,
             "loss": 0.1 if step != 7 else None,
             "loss_average": 0.1,
-            "dlr_unet": 1e-6 * 1.1**step,
-            "dlr_text_encoder": 0.5e-6 * 1.1**step if text_encoder else None,
+            "dlr": {UNET: 1e-6 * 1.1**step} | ({TEXT_ENCODER: 0.5e-6 * 1.1**step} if text_encoder else {}),
         }
         for step in range(1, steps + 1)
     ]
@@ -57,7 +57,7 @@ def test_a_held_out_loss_that_was_not_finite_is_left_out():
 
 
 def test_a_part_that_does_not_train_has_no_line():
-    text_encoder = LINE_COLOURS["dlr_text_encoder"][1]
+    text_encoder = RATE_COLOURS[TEXT_ENCODER]
     both, one = (draw_curves(records(text_encoder=trains), [], SIZE) for trains in (True, False))
     assert count(both, text_encoder) > 200 > 20 > count(one, text_encoder)
 

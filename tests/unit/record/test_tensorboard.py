@@ -1,6 +1,7 @@
 """Event files, read back with TensorBoard's own reader."""
 
 import pytest
+from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
 from comfyui_dadapt_lora.trainer.record import tensorboard
 from comfyui_dadapt_lora.trainer.record.tensorboard import EventFiles
 from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss, StepRecord
@@ -14,8 +15,7 @@ def record(step, loss=0.1, text_encoder=None):
         loss=loss,
         loss_average=0.2,
         d=1e-4,
-        dlr_unet=1e-4,
-        dlr_text_encoder=text_encoder,
+        dlr={UNET: 1e-4, TEXT_ENCODER: text_encoder},
         gradient_norm=1.0,
         seconds=1.0,
         peak_memory_mb=None,
@@ -25,8 +25,8 @@ def record(step, loss=0.1, text_encoder=None):
 def test_scalars_have_the_tags_that_people_know(tmp_path):
     files = EventFiles(tmp_path / "events")
     for step in (1, 2, 3):
-        files.record(record(step, loss=0.1 * step, text_encoder=5e-5))
-    files.measured(HeldoutLoss(3, 0.07))
+        files.hear(record(step, loss=0.1 * step, text_encoder=5e-5))
+    files.hear(HeldoutLoss(3, 0.07))
     files.close()
     read = EventAccumulator(str(tmp_path / "events")).Reload()
     known = {"loss/current", "loss/average", "lr/d*lr/unet", "lr/d*lr/textencoder"}
@@ -39,7 +39,7 @@ def test_scalars_have_the_tags_that_people_know(tmp_path):
 
 def test_what_is_not_there_is_left_out(tmp_path):
     files = EventFiles(tmp_path / "events")
-    files.record(record(1, loss=None))
+    files.hear(record(1, loss=None))
     files.close()
     read = EventAccumulator(str(tmp_path / "events")).Reload()
     assert {"loss/current", "lr/d*lr/textencoder"}.isdisjoint(read.Tags()["scalars"])
@@ -49,6 +49,6 @@ def test_nothing_is_written_before_the_first_record_or_without_tensorboard(tmp_p
     EventFiles(tmp_path / "unused").close()
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)  # stands for a machine without it
     files = EventFiles(tmp_path / "missing")
-    files.record(record(1))
+    files.hear(record(1))
     files.close()
     assert list(tmp_path.iterdir()) == []

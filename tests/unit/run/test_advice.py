@@ -1,8 +1,14 @@
 """One line for a number that means something, and none for an ordinary run."""
 
+from dataclasses import dataclass
+
 import pytest
+import torch
+from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
+from comfyui_dadapt_lora.trainer.precision import DTYPES, Precision
 from comfyui_dadapt_lora.trainer.run.advice import Advice, of_finished_run
 from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss, StepRecord
+from comfyui_dadapt_lora.trainer.run.result import TrainingResult
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 
 STEPS = 100
@@ -15,20 +21,26 @@ def record(step, d):
         loss=0.1,
         loss_average=0.1,
         d=d,
-        dlr_unet=d,
-        dlr_text_encoder=None,
+        dlr={UNET: d, TEXT_ENCODER: None},
         gradient_norm=1.0,
         seconds=1.0,
         peak_memory_mb=None,
     )
 
 
+@dataclass
+class Updates:
+    """As large as the test says."""
+
+    share: float | None
+
+
 def said(d_at, update_share=0.01, **recipe):
-    advice = Advice(OptimizerConfig(**recipe), STEPS)
+    advice = Advice(OptimizerConfig(**recipe), STEPS, Updates(update_share))
     notices = [
         notice for step in range(1, STEPS + 1) for notice in advice.after_step(record(step, d_at(step)))
     ]
-    return [*notices, *advice.at_end(d_at(STEPS), update_share)]
+    return [*notices, *advice.at_end(d_at(STEPS))]
 
 
 def test_an_ordinary_run_hears_nothing():
@@ -94,10 +106,44 @@ def heldout(*losses):
     return [HeldoutLoss(10 * place, loss) for place, loss in enumerate(losses)]
 
 
+def result(skipped_steps=0, steps=100):
+    return TrainingResult(
+        steps=steps,
+        planned_steps=steps,
+        last_step=steps,
+        skipped_steps=skipped_steps,
+        d_first=1e-6,
+        d_last=1e-3,
+        update_ratio=None,
+        update_share=None,
+        burns=(),
+        seconds=1.0,
+    )
+
+
+def of_finished(skipped_steps, losses=(), dtype="fp32"):
+    precision = Precision(DTYPES[dtype], torch.device("cpu"))
+    return list(of_finished_run(result(skipped_steps), heldout(*losses), precision))
+
+
 def test_steps_that_were_left_out_are_counted_in_the_report():
-    assert list(of_finished_run(0, [])) == []
-    (warning,) = of_finished_run(3, [])
-    assert warning.startswith("3 steps gave numbers that were not finite; they were left out")
+    assert of_finished(0) == []
+    (warning,) = of_finished(3)
+    assert warning.startswith("3 of 100 steps gave numbers that were not finite and changed nothing")
+
+
+def test_a_few_skipped_steps_are_usual_in_fp16_alone():
+    assert "in fp16 a few are usual" in of_finished(3, dtype="fp16")[0]
+    for dtype in ("fp32", "bf16"):
+        (warning,) = of_finished(3, dtype=dtype)
+        assert "usual" not in warning and "Check that the model" in warning
+    assert "usual" not in of_finished(30, dtype="fp16")[0]
+
+
+def test_a_run_that_mostly_skipped_says_so_in_strong_words():
+    (warning,) = of_finished(51, dtype="fp16")
+    assert warning.startswith("THIS RUN TRAINED LITTLE: 51 of 100 steps")
+    assert "Do not rely on this LoRA" in warning and "bf16 or fp32" in warning
 
 
 @pytest.mark.parametrize(
@@ -113,6 +159,6 @@ def test_steps_that_were_left_out_are_counted_in_the_report():
     ],
 )
 def test_a_lora_that_is_never_better_than_the_untouched_model_is_told(losses, told):
-    warnings = list(of_finished_run(0, heldout(*losses)))
+    warnings = of_finished(0, losses)
     assert len(warnings) == told
     assert all("never below the untouched model's" in warning for warning in warnings)

@@ -8,29 +8,10 @@ from dataclasses import asdict
 import pytest
 import torch
 from comfyui_dadapt_lora.trainer.errors import DivergedError
-from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss, Notice
-from torch.nn import functional as F
+from comfyui_dadapt_lora.trainer.run.events import Finished, HeldoutLoss, Notice
 
+from tests.unit.run.burning import BURNING, Brittle
 from tests.unit.toy import ToyNetwork, adapters_of, measured, of_kind, run, toy_grid, weights
-
-# this stands for a d that overshot
-BURNING = {
-    "d0": 1e-2,
-    "learning_rate": 10.0,
-    "warmup_percent": 0.0,
-    "growth_rate": 10.0,
-    "bias_correction": False,
-}
-
-
-class Brittle(ToyNetwork):
-    """What a LoRA adds to the UNet layer counts 30 times: it has to be small, and a large one destroys
-    everything.
-    """
-
-    def predict(self, noised, timesteps, text):
-        base = F.conv2d(noised, self.unet_layer.weight, self.unet_layer.bias)
-        return base + 30 * (self.unet_layer(noised) - base) + self.mix(text)[:, :, None, None]
 
 
 def test_a_lora_that_burns_goes_back_and_ends_better_than_untouched():
@@ -79,11 +60,11 @@ class AlwaysWorse(ToyNetwork):
         super().__init__()
         self.factor = 1.0
 
-    def predict(self, noised, timesteps, text):
+    def predict(self, noised, sigmas, conditioning):
         if not torch.is_grad_enabled():
             self.factor *= 2
-            return super().predict(noised, timesteps, text) + self.factor
-        return super().predict(noised, timesteps, text)
+            return super().predict(noised, sigmas, conditioning) + self.factor
+        return super().predict(noised, sigmas, conditioning)
 
 
 def test_a_lora_that_burns_however_small_d_is_ends_the_run_with_the_last_good_one():
@@ -98,8 +79,8 @@ def test_a_lora_that_burns_however_small_d_is_ends_the_run_with_the_last_good_on
 class NanOnceTrained(Brittle):
     """A burnt LoRA gives no numbers at all, also where it is measured."""
 
-    def predict(self, noised, timesteps, text):
-        predicted = super().predict(noised, timesteps, text)
+    def predict(self, noised, sigmas, conditioning):
+        predicted = super().predict(noised, sigmas, conditioning)
         return torch.where(predicted.abs() < 40, predicted, math.nan)
 
 
@@ -117,11 +98,59 @@ def test_a_lora_that_overflows_is_brought_back_too_and_the_report_is_json():
     json.dumps([asdict(burn) for burn in result.burns] + [asdict(loss) for loss in losses], allow_nan=False)
 
 
-def test_a_burn_in_the_last_steps_is_not_handed_on():
+def test_a_burn_that_leaves_nothing_of_the_run_is_an_error():
     """3 steps: nothing is measured before the end of so short a run."""
     network = Brittle()
     adapters = adapters_of(network)
     before = weights(adapters)
-    result, _ = run(network, adapters, steps=3, **(BURNING | {"learning_rate": 10.0}))
-    assert [(burn.step, burn.back_to) for burn in result.burns] == [(3, 0)]
+    with pytest.raises(DivergedError, match="burnt at step 3 and went back to the model as it was before"):
+        run(network, adapters, steps=3, **BURNING)
     assert all(torch.equal(a, b) for a, b in zip(before, weights(adapters), strict=True))
+
+
+class BrittleAtTheEnd(ToyNetwork):
+    """The last look of the guard finds a burn; the looks before it find none."""
+
+    def __init__(self, last_look):
+        super().__init__()
+        self.last_look = last_look
+        self.looks = 0
+
+    def predict(self, noised, sigmas, conditioning):
+        predicted = super().predict(noised, sigmas, conditioning)
+        if torch.is_grad_enabled():
+            return predicted
+        self.looks += 1
+        return predicted + 100 if self.looks == self.last_look else predicted
+
+
+def test_a_burn_at_the_end_outputs_and_tells_the_step_that_it_went_back_to():
+    """30 steps, with looks before the first, and after 10, 20 and 30."""
+    network = BrittleAtTheEnd(last_look=4)
+    adapters = adapters_of(network)
+    seen = []
+    settings = {"steps": 30, "growth_rate": 1.0, "d0": 1e-3}
+    result, events = run(network, adapters, on_step=lambda _: seen.append(weights(adapters)), **settings)
+    assert [(burn.step, burn.back_to) for burn in result.burns] == [(30, 20)]
+    assert (result.steps, result.last_step) == (30, 20)
+    (finished,) = of_kind(Finished, events)
+    assert finished.lora.record.step == 20
+    assert all(torch.equal(a, b) for a, b in zip(seen[19], weights(adapters), strict=True))
+
+
+class NeverFinite(ToyNetwork):
+    """Gives no number where it is measured, and good ones where it trains."""
+
+    def predict(self, noised, sigmas, conditioning):
+        predicted = super().predict(noised, sigmas, conditioning)
+        return predicted if torch.is_grad_enabled() else predicted * math.nan
+
+
+def test_an_untouched_model_without_a_finite_loss_switches_the_guard_off_and_says_so():
+    """Nothing can be compared with it: every look would be a burn, and the run go back to its start."""
+    network = NeverFinite()
+    adapters = adapters_of(network)
+    result, events = run(network, adapters, steps=60)
+    assert result.burns == () and result.last_step == 60
+    (notice,) = [notice for notice in of_kind(Notice, events) if notice.step == 0]
+    assert "the burn guard is off" in notice.text and "not finite" in notice.text

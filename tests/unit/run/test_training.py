@@ -9,23 +9,36 @@ import torch
 from comfyui_dadapt_lora.benchmarks.optimizer import CountHostReads
 from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors
 from comfyui_dadapt_lora.trainer.adapters.hooks import attached
-from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.errors import DivergedError, SettingError
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
-from comfyui_dadapt_lora.trainer.record.steps_file import append_records
-from comfyui_dadapt_lora.trainer.run import training
+from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
+from comfyui_dadapt_lora.trainer.precision import DTYPES, LossScale, Precision
+from comfyui_dadapt_lora.trainer.record.folder import append_record
+from comfyui_dadapt_lora.trainer.run import copies
 from comfyui_dadapt_lora.trainer.run.events import (
     BestSoFar,
+    Finished,
     HeldoutLoss,
+    IntermediateLora,
     SafetyCopy,
-    SavedOnTheWay,
     StepRecord,
+    Unfinished,
 )
-from comfyui_dadapt_lora.trainer.run.training import total_steps
+from comfyui_dadapt_lora.trainer.run.step import not_finite_advice
 from comfyui_dadapt_lora.trainer.settings.presets import PRESETS
-from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
-from tests.unit.toy import ToyNetwork, adapters_of, measured, of_kind, pictures, run, toy_grid, weights
+from tests.unit.toy import (
+    FP32,
+    ToyNetwork,
+    adapters_of,
+    measured,
+    of_kind,
+    pictures,
+    run,
+    toy_grid,
+    training,
+    weights,
+)
 
 
 @pytest.mark.parametrize("implementation", ["reference", "fast"])
@@ -33,7 +46,7 @@ def test_a_toy_reaches_its_target(implementation):
     """The held-out loss falls by half, from d0 = 1e-6, with no rate set by anybody."""
     network = ToyNetwork()
     adapters = adapters_of(network)
-    grid = LossGrid.draw(pictures(), network.timesteps, torch.Generator().manual_seed(1), samples=128)
+    grid = LossGrid.draw(pictures(), torch.Generator().manual_seed(1), samples=128)
     with attached(adapters):
         before = grid.loss(network)
     result, _ = run(network, adapters, steps=400, implementation=implementation)
@@ -75,8 +88,8 @@ def test_records_count_steps_and_tell_the_rates():
     assert [record.epoch for record in records] == list(range(1, 21))  # two pictures, batch 2
     for record in records:
         factor = min(1.0, record.step / 10)
-        assert record.dlr_unet == pytest.approx(record.d * factor)
-        assert record.dlr_text_encoder == pytest.approx(record.d * factor * 0.5)
+        assert record.dlr[UNET] == pytest.approx(record.d * factor)
+        assert record.dlr[TEXT_ENCODER] == pytest.approx(record.d * factor * 0.5)
 
 
 def test_raising_in_the_callback_stops_the_run_and_keeps_what_was_trained():
@@ -111,9 +124,9 @@ class NanAt(ToyNetwork):
         super().__init__()
         self.calls, self.count = calls, 0
 
-    def predict(self, noised, timesteps, text):
+    def predict(self, noised, sigmas, conditioning):
         self.count += torch.is_grad_enabled()
-        return super().predict(noised, timesteps, text) * (
+        return super().predict(noised, sigmas, conditioning) * (
             math.nan if torch.is_grad_enabled() and self.count in self.calls else 1.0
         )
 
@@ -139,20 +152,54 @@ def test_numbers_that_stay_not_finite_stop_the_run_with_the_last_good_lora():
     assert all(torch.equal(a, b) for a, b in zip(seen[4], weights(adapters), strict=True))
 
 
-def test_epochs_count_every_picture_with_its_repeats():
-    latents = [
-        LatentPicture(torch.zeros(4, 4, 4), "red", repeats=3),
-        LatentPicture(torch.zeros(4, 4, 6), "blue", repeats=2),
-    ]
-    assert total_steps(RunConfig(duration=5, duration_unit="epochs", batch_size=2), latents) == 5 * (2 + 1)
-    assert total_steps(RunConfig(duration=5, duration_unit="steps", batch_size=2), latents) == 5
+def test_a_run_without_one_finite_step_is_an_error():
+    """Also one that is too short for the limit on steps in a row."""
+    network = NanAt(set(range(1, 1000)))
+    events = []
+    adapters = adapters_of(network)
+    untrained = training(network, adapters, steps=5, tell=events.append)
+    expected = r"None of the 5 steps gave a finite .* computed in fp32"
+    with attached(adapters), pytest.raises(DivergedError, match=expected):
+        untrained.run()
+    assert of_kind(Finished, events) == []
+    (unfinished,) = of_kind(Unfinished, events)
+    assert unfinished.lora is None
+
+
+def test_the_advice_on_numbers_that_are_not_finite_fits_the_precision():
+    """Nobody who trains in fp32 is told to set fp32."""
+    advice = {name: not_finite_advice(Precision(dtype, FP32.device)) for name, dtype in DTYPES.items()}
+    assert "set precision to bf16 or fp32" in advice["fp16"]
+    assert "set precision to fp32" in advice["bf16"]
+    assert "set precision" not in advice["fp32"]
+
+
+class Scaled(Precision):
+    """fp32 with a loss scale, as fp16 has one: a power of two, so that it must leave no trace."""
+
+    def loss_scale(self):
+        return LossScale(value=2.0**14)
+
+
+@pytest.mark.parametrize("preset", ["guide 2023", "AdamW", "Prodigy"])
+def test_the_loss_scale_leaves_no_trace_in_what_the_optimizer_gets(preset):
+    """Adam hardly sees the size of a gradient, but its norm in the records does, and d does."""
+    runs = []
+    for precision in (FP32, Scaled(FP32.dtype, FP32.device)):
+        network = ToyNetwork()
+        adapters = adapters_of(network)
+        result, events = run(network, adapters, steps=20, precision=precision, preset=preset)
+        norms = [record.gradient_norm for record in of_kind(StepRecord, events)]
+        runs.append((result.d_last, norms, weights(adapters)))
+    assert runs[0][:2] == runs[1][:2]
+    assert all(torch.equal(a, b) for a, b in zip(runs[0][2], runs[1][2], strict=True))
 
 
 def test_a_first_step_that_is_not_finite_can_be_written_down(tmp_path):
     """There is no average yet, and JSON has no NaN."""
     path = tmp_path / "steps.jsonl"
     network = NanAt({1})
-    run(network, adapters_of(network), steps=3, on_step=lambda record: append_records(path, [record]))
+    run(network, adapters_of(network), steps=3, on_step=lambda record: append_record(path, record))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["loss_average"] is None for row in rows] == [True, False, False]
 
@@ -171,11 +218,11 @@ def test_both_implementations_train_the_same_lora():
     )
 
 
-# what is handed on ------------------------------------------------------------------------------------------
+# what is output ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_what_is_measured_is_what_is_handed_on(preset):
+def test_what_is_measured_is_what_is_output(preset):
     """Also where the optimizer averages: the last measurement is that of the weights that the adapters end
     with.
     """
@@ -200,7 +247,7 @@ def load(adapters, tensors):
             weight.data.copy_(tensors[f"{adapter.name}.{kind}.weight"].reshape(weight.shape))
 
 
-def test_measuring_and_saving_on_the_way_change_nothing():
+def test_measuring_and_saving_in_between_change_nothing():
     ends = []
     for settings in ({}, {"measure_every": 5, "save_every": 3}):
         network = ToyNetwork()
@@ -210,28 +257,28 @@ def test_measuring_and_saving_on_the_way_change_nothing():
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 
-def test_loras_on_the_way_are_those_of_their_steps():
+def test_intermediate_loras_are_those_of_their_steps():
     network = ToyNetwork()
     adapters = adapters_of(network)
     seen = {}
     hear = lambda record: seen.update({record.step: lora_tensors(adapters)})  # noqa: E731
     _, events = run(network, adapters, steps=10, save_every=4, on_step=hear)
-    kept = [event.lora for event in of_kind(SavedOnTheWay, events)]
+    kept = [event.lora for event in of_kind(IntermediateLora, events)]
     assert [lora.record.step for lora in kept] == [4, 8]
     for lora in kept:
         assert all(torch.equal(tensor, seen[lora.record.step][name]) for name, tensor in lora.tensors.items())
 
 
-def test_a_safety_copy_now_and_then_is_what_would_be_handed_on(monkeypatch):
+def test_a_safety_copy_now_and_then_is_what_would_be_output(monkeypatch):
     """Of a run whose every step takes long enough for one."""
     network = ToyNetwork()
     adapters = adapters_of(network)
-    monkeypatch.setattr(training, "SAFETY_SECONDS", 0.0)
+    monkeypatch.setattr(copies, "SAFETY_SECONDS", 0.0)
     _, events = run(network, adapters, steps=10, ema=0.9, save_every=4)
-    copies = {event.lora.record.step: event.lora for event in of_kind(SafetyCopy, events)}
-    assert list(copies) == list(range(1, 11))
-    for event in of_kind(SavedOnTheWay, events):
-        same = copies[event.lora.record.step].tensors
+    made = {event.lora.record.step: event.lora for event in of_kind(SafetyCopy, events)}
+    assert list(made) == list(range(1, 11))
+    for event in of_kind(IntermediateLora, events):
+        same = made[event.lora.record.step].tensors
         assert all(torch.equal(tensor, same[name]) for name, tensor in event.lora.tensors.items())
 
 
@@ -241,7 +288,7 @@ def test_a_run_of_a_minute_makes_no_safety_copy():
     assert of_kind(SafetyCopy, events) == []
 
 
-def test_ema_hands_on_the_average_of_the_steps():
+def test_ema_outputs_the_average_of_the_steps():
     """Against the average formed here, from the weights after each step: the plain mean at first, then
     exponential.
     """
@@ -274,7 +321,7 @@ def test_a_cancel_leaves_the_average_too():
                 run(network, adapters, steps=40, ema=0.9, on_step=stop_at_20, growth_rate=1.3)
         else:
             _, events = run(network, adapters, steps=40, ema=0.9, save_every=20, growth_rate=1.3)
-            load(adapters, of_kind(SavedOnTheWay, events)[0].lora.tensors)
+            load(adapters, of_kind(IntermediateLora, events)[0].lora.tensors)
         ends.append(weights(adapters))
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*ends, strict=True))
 
@@ -306,7 +353,7 @@ def test_a_part_that_stops_does_not_move_after_its_share_and_its_rate_is_gone():
     at_stop, end = seen[19][1], seen[39][1]
     assert all(torch.equal(a, b) for a, b in zip(at_stop[2:], end[2:], strict=True))
     assert not torch.equal(at_stop[1], end[1])
-    assert [record.dlr_text_encoder is None for record, _ in seen] == [False] * 20 + [True] * 20
+    assert [record.dlr[TEXT_ENCODER] is None for record, _ in seen] == [False] * 20 + [True] * 20
     assert not torch.equal(seen[18][1][3], at_stop[3])
 
 
@@ -334,7 +381,7 @@ def test_adamw_reports_its_rate_and_no_d():
     network = ToyNetwork()
     result, events = run(network, adapters_of(network), steps=20, preset="AdamW", adamw_rate=1e-3)
     last = of_kind(StepRecord, events)[-1]
-    assert (last.d, last.dlr_unet, last.dlr_text_encoder) == (None, 1e-3, 5e-4)
+    assert (last.d, last.dlr) == (None, {UNET: 1e-3, TEXT_ENCODER: 5e-4})
     assert result.d_first is result.d_last is None
 
 

@@ -1,0 +1,58 @@
+"""What is trained on what, with the network loaded."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from ..trainer.adapters.hooks import attached
+from ..trainer.adapters.lora import LoraAdapter
+from ..trainer.data.latents import LatentPicture
+from ..trainer.layers.checkpointing import checkpointed
+from ..trainer.layers.frozen import lean_and_quick
+from ..trainer.objective.grid import LossGrid
+from ..trainer.run.work import Work
+from ..trainer.seeds import stream
+from .inference_tensors import trainable
+from .job import Job
+from .network import HostNetwork
+from .subject import Subject
+
+HELDOUT_SEED = 0  # one grid for all runs, so that their held-out losses can be compared
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is trained on what, and how. The network is loaded."""
+
+    subject: Subject
+    network: HostNetwork
+    adapters: Sequence[LoraAdapter]
+    pictures: Sequence[LatentPicture]
+    heldout: Sequence[LatentPicture]
+    checkpointing: bool
+
+    def work(self, job: Job) -> Work:
+        """The run, as the trainer knows it."""
+        grid = LossGrid.draw(self.heldout, stream(HELDOUT_SEED, "heldout")) if self.heldout else None
+        return Work(
+            network=self.network,
+            adapters=self.adapters,
+            pictures=self.pictures,
+            recipe=job.recipe,
+            run=job.run,
+            precision=self.subject.precision,
+            heldout=grid,
+        )
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Inside the block the network can be trained through, with the adapters attached."""
+        network = self.network
+        blocks = network.blocks(self.subject.family) if self.checkpointing else []
+        with ExitStack() as stack:
+            stack.enter_context(trainable(network.modules))
+            stack.enter_context(network.ready())
+            stack.enter_context(lean_and_quick(network.layers()))
+            stack.enter_context(attached(self.adapters))
+            stack.enter_context(checkpointed(blocks))
+            yield

@@ -1,0 +1,81 @@
+"""The record of a run: what it says of the model, of the graph before it, and of what it was given."""
+
+from collections.abc import Iterable
+from datetime import datetime, timezone
+
+from ..trainer.adapters.lora import count_values, layers_by_part
+from ..trainer.data.problems import problems_of
+from ..trainer.record.facts import RunFacts, Setup, what_ran
+from ..trainer.record.folder import RunPlace
+from ..trainer.record.run_record import RunRecord
+from ..trainer.run.events import Listener, Notice
+from ..trainer.run.plan import Plan
+from ..trainer.run.work import Work
+from .job import Job
+from .loading import is_loaded_in_part
+from .prepared import Prepared
+from .progress import Progress
+from .upstream import found_upstream
+
+
+def record_of(
+    work: Work,
+    prepared: Prepared,
+    job: Job,
+    place: RunPlace,
+    progress: Progress,
+    watchers: Iterable[Listener],
+) -> RunRecord:
+    """Hears the run: its folder, the node's progress, the watchers, the report in the end."""
+    facts = _facts(work, prepared, job)
+    found = [*what_ran(facts, _setup(work, prepared)), *_upstream(prepared)]
+    return RunRecord(facts, place, found, [progress, *watchers], progress.finished)
+
+
+def tell_what_was_found(record: RunRecord, prepared: Prepared, progress: Progress) -> None:
+    """What a person should hear before the first step."""
+    for problem in problems_of(record.facts.dataset):
+        record.hear(Notice(0, problem))
+    record.tell_of_preset()
+    if any(map(is_loaded_in_part, prepared.network.patchers)):
+        record.hear(
+            Notice(
+                0,
+                "the model did not fit and was loaded in part, which makes training slow and takes more memory"
+                " again; lower the batch size or the resolution, or close what else uses the GPU",
+            )
+        )
+    for line in _upstream(prepared):
+        progress.hear(Notice(0, line))  # the report has it among what was found
+
+
+def _facts(work: Work, prepared: Prepared, job: Job) -> RunFacts:
+    return RunFacts(
+        family=prepared.subject.family,
+        base_model=job.base_model,
+        clip_skip=prepared.network.text_encoder.clip_skip,
+        dataset=job.dataset,
+        lora=job.lora,
+        recipe=job.recipe,
+        run=job.run,
+        precision=work.precision,
+        steps=Plan.of(work).steps,
+        steps_per_epoch=work.order.steps_per_epoch,
+        started=datetime.now(timezone.utc),
+    )
+
+
+def _setup(work: Work, prepared: Prepared) -> Setup:
+    return Setup(
+        weights=str(prepared.network.weight_dtype).removeprefix("torch."),
+        device=str(prepared.network.device),
+        layers=layers_by_part(work.adapters),
+        values=count_values(work.adapters),
+        checkpointing=prepared.checkpointing,
+        measured=work.heldout is not None,
+    )
+
+
+def _upstream(prepared: Prepared) -> list[str]:
+    network = prepared.network
+    return list(found_upstream(network.patcher, network.text_encoder.clip, network.text_encoder.clip_skip))

@@ -1,0 +1,41 @@
+"""What a run trains, on what, and how it was asked to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from ..adapters.lora import LoraAdapter
+from ..data.latents import LatentPicture
+from ..data.order import Order
+from ..objective.grid import LossGrid
+from ..objective.network import Network
+from ..precision import Precision
+from ..settings.optimizer import OptimizerConfig
+from ..settings.run import RunConfig
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run trains, on what, and how it was asked to."""
+
+    network: Network
+    adapters: Sequence[LoraAdapter]  # attached to the network by the caller
+    pictures: Sequence[LatentPicture]
+    recipe: OptimizerConfig
+    run: RunConfig
+    precision: Precision
+    heldout: LossGrid | None = None  # measured along the run
+
+    @cached_property
+    def order(self) -> Order:
+        return Order(self.pictures, self.run.batch_size, self.run.seed)
+
+    @cached_property
+    def parts(self) -> Mapping[str, list[nn.Parameter]]:
+        """The parameters of each part that has adapters, down before up."""
+        parts: dict[str, list[nn.Parameter]] = {}
+        for adapter in self.adapters:
+            parts.setdefault(adapter.part, []).extend((adapter.down, adapter.up))
+        return parts
