@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import comfy.lora
+import torch
 from torch import nn
 
 from ..trainer.adapters.lora import LoraAdapter, new_adapter
@@ -58,17 +59,18 @@ def new_adapters(
     How one begins depends on the seed and its name alone: another layer beside it changes nothing.
     """
     devices = {UNET: network.device, TEXT_ENCODER: network.text_encoder.device}
-    return [
-        new_adapter(
-            layer.name,
-            layer.part,
-            layer.module,
-            dim,
-            stream(seed, "init", layer.name),
-            devices[layer.part],
-        )
-        for layer in layers
-    ]
+    with torch.inference_mode(False):  # in which ComfyUI's executor runs nodes, and no parameter can train
+        return [
+            new_adapter(
+                layer.name,
+                layer.part,
+                layer.module,
+                dim,
+                stream(seed, "init", layer.name),
+                devices[layer.part],
+            )
+            for layer in layers
+        ]
 
 
 def _modules(root: nn.Module, prefix: str) -> dict[str, nn.Module]:

@@ -21,6 +21,23 @@ OF_THE_PACK = {
     "nodes": {"nodes", "comfy_host", "trainer"},
 }
 OF_COMFYUI = {"trainer": (), "comfy_host": None, "nodes": ("comfy_api.latest",)}  # None: anything
+# The rooms of trainer/, lowest first: a room imports from itself and from the rows below its own, nothing else.
+FLOORS = (
+    ("errors", "parts", "seeds"),
+    ("atomic_file", "families", "packages", "precision"),
+    ("settings",),
+    ("data", "layers"),
+    ("adapters", "objective", "optim"),
+    ("run",),
+    ("record",),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+# A file, a function or a class that grows beyond these does more than one thing.
+MOST_IMPORTS = 14  # modules of the pack, in one file outside of the settings
+MOST_LINES = 40  # in one function
+MOST_ATTRIBUTES = 12  # of one class outside of the settings
+
 IMPORT_TRAINER = """
 import importlib.abc, importlib.util, json, pathlib, sys
 
@@ -113,6 +130,104 @@ def test_part_imports_only_what_lies_below_it(part):
         ]
         if of_pack or by_root:
             wrong[file.name] = of_pack + by_root
+    assert wrong == {}
+
+
+def room_of(module: str) -> str:
+    """The room of `pack.trainer.ROOM...`."""
+    return module.split(".")[2]
+
+
+def test_rooms_of_the_trainer_import_only_what_lies_below_them():
+    """So that a room can be read without those above it."""
+    wrong = []
+    for file in modules("trainer"):
+        own = (file.parent.name if file.parent.name != "trainer" else file.stem).removesuffix(".py")
+        if file.name == "__init__.py":
+            continue
+        for name in imports(file):
+            if not name.startswith("pack.trainer."):
+                continue
+            room = room_of(name)
+            if room != own and FLOOR_OF[room] >= FLOOR_OF[own]:
+                wrong.append(f"{file.relative_to(ROOT)} imports {name}")
+    assert wrong == []
+
+
+def test_every_room_is_on_a_floor_and_has_tests_under_its_name():
+    """The unit tests mirror the rooms."""
+    rooms = {path.name for path in (ROOT / "trainer").iterdir() if (path / "__init__.py").exists()}
+    files = {file.stem for file in (ROOT / "trainer").glob("*.py")} - {"__init__"}
+    assert rooms | files == FLOOR_OF.keys()
+    tested = {path.name for path in (ROOT / "tests" / "unit").iterdir() if list(path.glob("test_*.py"))}
+    assert rooms <= tested
+
+
+def test_a_curve_is_drawn_without_the_training_loop():
+    """What a picture of a finished run needs is a small part of the trainer."""
+    needed: set[str] = set()
+    waiting = ["pack.trainer.record.curves"]
+    while waiting:
+        name = waiting.pop()
+        file = ROOT.joinpath(*name.split(".")[1:]).with_suffix(".py")
+        if name not in needed and file.exists():
+            needed.add(name)
+            waiting += [found for found in imports(file) if found.startswith("pack.")]
+    assert {room_of(name) for name in needed} == {"record", "run", "errors", "packages", "parts"}
+    assert "pack.trainer.run.training" not in needed
+
+
+def every_file() -> list[Path]:
+    folders = (*PARTS, "devhost", "demo", "benchmarks", "tests")
+    return [file for folder in folders for file in modules(folder)]
+
+
+def test_no_file_imports_more_of_the_pack_than_one_can_hold_in_mind():
+    wrong = {}
+    for file in every_file():
+        ours = {name for name in imports(file) if name.startswith(("pack.", f"{NAME}."))}
+        if len(ours) > MOST_IMPORTS and file.parent.name != "settings":
+            wrong[str(file.relative_to(ROOT))] = len(ours)
+    assert wrong == {}
+
+
+def test_no_function_is_longer_than_a_look():
+    wrong = {}
+    for file in every_file():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > MOST_LINES:
+                    wrong[f"{file.relative_to(ROOT)}: {node.name}"] = lines
+    assert wrong == {}
+
+
+def attributes(node: ast.ClassDef) -> set[str]:
+    """What instances hold: fields of a dataclass, and what is set on self."""
+    fields = {
+        statement.target.id
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+    }
+    stored = {
+        found.attr
+        for found in ast.walk(node)
+        if isinstance(found, ast.Attribute)
+        and isinstance(found.ctx, ast.Store)
+        and isinstance(found.value, ast.Name)
+        and found.value.id == "self"
+    }
+    return fields | stored
+
+
+def test_no_class_holds_more_than_one_can_hold_in_mind():
+    wrong = {}
+    for file in every_file():
+        if file.parent.name == "settings":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and len(attributes(node)) > MOST_ATTRIBUTES:
+                wrong[f"{file.relative_to(ROOT)}: {node.name}"] = len(attributes(node))
     assert wrong == {}
 
 

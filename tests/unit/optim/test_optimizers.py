@@ -250,7 +250,7 @@ def test_a_stopped_part_moves_by_exactly_nothing(choice):
     descend(optimizer, parts, goal, generator, steps=20)
     assert torch.equal(parts["text_encoder"][0], stopped)
     assert not torch.equal(parts["unet"][0], running)
-    assert "text_encoder" not in optimizer.rates()
+    assert optimizer.rates()["text_encoder"] is None
 
 
 def test_stopped_and_frozen_stay_so_through_a_snapshot_from_before():
@@ -283,7 +283,7 @@ def test_schedule_free_hands_on_its_average():
     descend(optimizer, parts, goal, generator)
     (trained,) = parts["unet"]
     before = trained.detach().clone()
-    with optimizer.handing_on():
+    with optimizer.output_weights():
         z = optimizer.optimizer.state[trained]["z"]
         beta = optimizer.optimizer.param_groups[0]["betas"][0]
         average = trained.detach().clone()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 
-from devhost.pack import load_pack  # noqa: E402
+from devhost.pack import load_pack
 
 load_pack()
 
