@@ -26,7 +26,7 @@ from devhost.console import say
 from ..trainer.adapters.hooks import attached
 from ..trainer.adapters.lora import LoraAdapter
 from ..trainer.data.latents import LatentPicture
-from ..trainer.layers.frozen import lean_and_quick
+from ..trainer.layers.frozen import save_memory
 from ..trainer.optim.dadapt import DAdaptAdam, reference_optimizer
 from ..trainer.packages import package
 from ..trainer.precision import Precision
@@ -147,7 +147,7 @@ class Bench:
 
         run = RunConfig(duration=WARM_UP + steps, batch_size=point.batch)
         network, pictures = self.network(point.depth), self.latents(point.pictures, point.side)
-        with lean_and_quick([*network.unet.modules(), *network.text_encoder.modules()]), attached(adapters):
+        with save_memory([*network.unet.modules(), *network.text_encoder.modules()]), attached(adapters):
             train(network, pictures, adapters, RECIPE_OF_RUNS, run, self.precision, hear)
         return [end - start for start, end in pairwise(ends[WARM_UP - 1 :])]
 

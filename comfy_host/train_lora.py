@@ -13,7 +13,7 @@ from ..trainer.data.latents import LatentPicture
 from ..trainer.data.order import batches_per_epoch
 from ..trainer.data.problems import problems_of
 from ..trainer.layers.checkpointing import checkpointed
-from ..trainer.layers.frozen import lean_and_quick
+from ..trainer.layers.frozen import save_memory
 from ..trainer.objective.grid import LossGrid
 from ..trainer.record.metadata import RunFacts, training_metadata
 from ..trainer.record.report import Report
@@ -58,13 +58,13 @@ def train_lora(model, clip, vae, job: Job, progress: Progress) -> tuple[LoraMode
     with folder.gone_if_empty():
         prepared = prepared_for(model, clip, vae, job, progress)
         network = prepared.network
-        with trainable(network.modules), network.ready(), lean_and_quick(network.layers()):
+        with trainable(network.modules), network.ready(), save_memory(network.layers()):
             run = _Run(job, prepared, folder, progress)
-            computed_twice = network.blocks(prepared.family) if prepared.checkpointing else []
+            checkpointed_blocks = network.blocks(prepared.family) if prepared.checkpointing else []
             with (
                 out_of_memory_explained(),
                 attached(run.adapters),
-                checkpointed(computed_twice),
+                checkpointed(checkpointed_blocks),
                 run.kept_on_disk(),
             ):
                 return run.go()
