@@ -12,7 +12,7 @@ Each message says what was expected, what came, and what to do, in the words of 
 
 
 class TrainerError(Exception):
-    """Base of all errors of this pack."""
+    """The base of all errors that this pack raises on purpose."""
 
 
 class SettingError(TrainerError, ValueError):
