@@ -1,6 +1,4 @@
-"""Where a step of ours goes, part by part: the public functions that its parts go through, with a stopwatch
-around each.
-"""
+"""How long each part of our training step takes, measured around the functions that the part calls."""
 
 import time
 from collections import Counter
@@ -14,25 +12,26 @@ from comfyui_dadapt_lora.comfy_host.run_folder import RunFolder
 from comfyui_dadapt_lora.trainer.optim.base import RunOptimizer
 from comfyui_dadapt_lora.trainer.run import training
 
-NETWORK, GUARD, OPTIMIZER, RECORDS = "network", "burn guard", "optimizer", "records"
+NETWORK = "network"
+GUARD = "burn guard"
+OPTIMIZER = "optimizer"
+RECORDS = "records"
 
 
 class Parts:
-    """Seconds of each part since they were last taken."""
+    """Counts the seconds of each part."""
 
     def __init__(self, synchronize: Callable[[], Any]) -> None:
         self.synchronize = synchronize
         self._seconds: Counter[str] = Counter()
 
     def watch(self) -> None:
-        """From here on, in this process."""
+        """Start counting, in this process."""
         for name in ("encode_text", "predict"):
             self._time(HostNetwork, name, lambda: NETWORK if torch.is_grad_enabled() else GUARD)
         self._time(torch.Tensor, "backward", lambda: NETWORK)
-        build, training.build_optimizer = (
-            training.build_optimizer,
-            lambda *settings: self._timed_optimizer(build(*settings)),
-        )
+        build = training.build_optimizer
+        training.build_optimizer = lambda *settings: self._timed_optimizer(build(*settings))
         self._time(RunFolder, "record", lambda: RECORDS)
         self._time(Progress, "step", lambda: RECORDS)
 
@@ -42,6 +41,7 @@ class Parts:
         return optimizer
 
     def taken(self) -> dict[str, float]:
+        """The seconds of each part since the last call."""
         seconds = dict(self._seconds)
         self._seconds.clear()
         return seconds
