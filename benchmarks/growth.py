@@ -27,14 +27,13 @@ from ..trainer.adapters.hooks import attached
 from ..trainer.adapters.lora import LoraAdapter
 from ..trainer.data.latents import LatentPicture
 from ..trainer.layers.frozen import save_memory
-from ..trainer.optim.dadapt import DAdaptAdam, reference_optimizer
 from ..trainer.packages import package
 from ..trainer.precision import Precision
 from ..trainer.run.events import StepRecord
 from ..trainer.run.training import train
 from ..trainer.settings.optimizer import OptimizerConfig
 from ..trainer.settings.run import RunConfig
-from .optimizer import RECIPE, UNBLOCKED, count, lora_groups, sd15_layers, sdxl_layers
+from .optimizer import operations_by_layers
 from .plain_unet import CHANNELS, PIXELS, PlainNetwork, Sizes
 from .results import machine, machine_line
 
@@ -170,29 +169,6 @@ def measure_curve(name: str, bench: Bench, rounds: int, steps: int) -> dict[str,
     }
 
 
-# the optimizer's operations ---------------------------------------------------------------------------------
-
-
-def optimizer_operations() -> dict[str, Any]:
-    """Tensor operations of one optimizer step for each number of layers, ours and dadaptation's.
-
-    Ours takes whole groups at once, as on a GPU.
-    """
-    sd15 = [layer for part in sd15_layers().values() for layer in part]
-    models = [sd15[::22], sd15[::4], sd15, sdxl_layers()["unet"]]
-    ours = [
-        _operations(DAdaptAdam(lora_groups({"all": layers}), block_size=UNBLOCKED, **RECIPE))
-        for layers in models
-    ]
-    theirs = [_operations(reference_optimizer(lora_groups({"all": layers}), **RECIPE)) for layers in models]
-    return {"x": [len(layers) for layers in models], "ours": ours, "dadaptation": theirs}
-
-
-def _operations(optimizer: torch.optim.Optimizer) -> int:
-    optimizer.step()  # the first one makes its state
-    return count(optimizer.step)[0].total()
-
-
 # the result -------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +179,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for name in options.curves:
         say(f"growth: {name}")
         measured[name] = measure_curve(name, bench, options.rounds, options.steps)
-    result = result_of(bench, measured, optimizer_operations())
+    result = result_of(bench, measured, operations_by_layers())
     plot = options.plot or (options.json and options.json.with_suffix(".png"))
     if plot:
         draw(result, plot)

@@ -198,6 +198,27 @@ def step_counts(parts: dict[str, Layers], **settings: Any) -> tuple[int, int]:
     return operations.total(), reads
 
 
+def operations_by_layers() -> dict[str, list[int]]:
+    """Tensor operations of one step for several numbers of layers, ours and dadaptation's.
+
+    Ours takes whole groups at once, as on a GPU.
+    """
+    sd15 = [layer for part in sd15_layers().values() for layer in part]
+    ours = []
+    theirs = []
+    models = [sd15[::22], sd15[::4], sd15, sdxl_layers()["unet"]]
+    for layers in models:
+        groups = lora_groups({"all": layers})
+        ours.append(_operations(DAdaptAdam(groups, block_size=UNBLOCKED, **RECIPE)))
+        theirs.append(_operations(reference_optimizer(lora_groups({"all": layers}), **RECIPE)))
+    return {"x": [len(layers) for layers in models], "ours": ours, "dadaptation": theirs}
+
+
+def _operations(optimizer: torch.optim.Optimizer) -> int:
+    optimizer.step()  # the first one makes its state
+    return count(optimizer.step)[0].total()
+
+
 # the report -------------------------------------------------------------------------------------------------
 
 

@@ -76,4 +76,4 @@ def test_hooks_are_gone_after_counting():
 
 @pytest.mark.parametrize(("flops", "weight_bytes", "seconds"), [(100, 10, 10), (100, 1000, 20)])
 def test_the_floor_is_whichever_takes_longer(flops, weight_bytes, seconds):
-    assert Work(flops, weight_bytes).seconds(rate=10, bytes_a_second=50) == seconds
+    assert Work(flops, weight_bytes).seconds(rate=10, bandwidth=50) == seconds
