@@ -1,8 +1,8 @@
 """The whole development loop: python run.py setup | demo | test | lint | bench.
 
-Standard library only, Python 3.10 or newer. Makes its own environment and its own ComfyUI in `.host/` of this
-checkout (about 5.5 GB; DADAPT_LORA_HOST names a folder that several checkouts share), or uses an existing one
-with --comfyui.
+It needs Python 3.10 or newer and no packages. It makes its own environment and its own ComfyUI in `.host/` of
+this checkout (about 5.5 GB; DADAPT_LORA_HOST names a folder that several checkouts share), or uses an
+existing ComfyUI with --comfyui.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from devhost.console import say
 from devhost.errors import HostError
 from devhost.layout import CHECKOUT
 
-PLATFORMS = "Tried on Linux. Written for macOS and Windows as well, and untested there."
+PLATFORMS = "Tested on Linux. It is written for macOS and Windows as well, but not tested there."
 
 
 def main() -> int:
@@ -75,8 +75,8 @@ def _add_host_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help=(
-            "use this ComfyUI. What requirements.txt names and it lacks is installed into its Python, nothing"
-            " else; its models, input, output, user and database folders are not used"
+            "use this ComfyUI. The packages of requirements.txt that its Python lacks are installed there,"
+            " nothing else is; its models, input, output, user and database folders are not used"
         ),
     )
     command.add_argument(

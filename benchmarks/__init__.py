@@ -1,1 +1,1 @@
-"""Measurements. None of them is a test, and no test measures time."""
+"""Benchmarks. None of them is a test, and no test measures time."""

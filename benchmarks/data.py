@@ -1,9 +1,10 @@
-"""What reading, ordering and batching the data costs; no ComfyUI and no network is needed.
+"""How long it takes to read, order and batch the data. It needs no ComfyUI and no network.
 
     python run.py bench data [--pictures 10 100 1000] [--side 512] [--rounds 5]
 
-Synthetic PNG files in a temporary folder, in the system's file cache. Reading is `trainer.dataset`'s, the
-order `trainer.latents`', a batch what the training loop makes of it: stacked latents, noise, timesteps.
+The pictures are synthetic PNG files in a temporary folder, in the system's file cache. What is measured is
+`trainer/data`'s reading and order, and what the training loop makes of a batch: stacked latents, noise,
+timesteps.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _seconds(step: Callable[[], Any]) -> float:
 
 
 def _median(step: Callable[[], Any], rounds: int) -> float:
-    """Seconds; the first time is not counted."""
+    """The median of some rounds in seconds, after one that is not counted."""
     step()
     return statistics.median(_seconds(step) for _ in range(rounds))
 
@@ -55,7 +56,7 @@ def _median(step: Callable[[], Any], rounds: int) -> float:
 
 
 def write_pictures(folder: Path, count: int, side: int) -> None:
-    """PNG files with captions, that compress about as photographs do: gradients with noise."""
+    """Writes PNG files with captions: gradients with noise, which compress about as photographs do."""
     random = np.random.default_rng(0)
     for place in range(count):
         path = folder / f"{place:06d}.png"
@@ -67,14 +68,14 @@ def write_pictures(folder: Path, count: int, side: int) -> None:
 
 
 def _pixels(random: np.random.Generator, side: int, wide: float, high: float) -> np.ndarray:
-    """[height, width, 3], uint8"""
+    """The pixels of one picture, [height, width, 3] in uint8."""
     x, y = np.meshgrid(np.linspace(0, 200, int(side * wide)), np.linspace(0, 200, int(side * high)))
     smooth = np.stack((x, y, (x + y) / 2), axis=-1)
     return (smooth + random.normal(20, 4, smooth.shape)).clip(0, 255).astype(np.uint8)
 
 
 def reading(counts: Sequence[int], side: int, rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds a picture, for each number of pictures."""
+    """Milliseconds per picture, for each number of pictures."""
     return [_reading(count, side, rounds) for count in counts]
 
 
@@ -99,7 +100,7 @@ def _fingerprint_of_unknown(folder: Path, config: DatasetConfig) -> None:
 
 
 def one_picture(side: int, rounds: int) -> dict[str, float]:
-    """Milliseconds of what reading one picture consists of, in one thread."""
+    """Milliseconds of each part of reading one picture, in one thread."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_pictures(folder, 1, side)
@@ -121,14 +122,15 @@ def _decoded(file: Path) -> None:
 
 
 def ordering(counts: Iterable[int], rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds for an epoch's first batch, which draws the order, for each of its others, and for all of
-    them a picture.
+    """Milliseconds that an epoch's batches take, for each number of pictures.
+
+    Three of them: the first batch, which draws the order; each other batch; and all batches, per picture.
     """
     return [_ordering(latents(count), rounds) for count in counts]
 
 
 def latents(count: int, sizes: int = 3) -> list[LatentPicture]:
-    """Latents of several sizes. All of one size share their values: an order needs none of them."""
+    """Latents of several sizes. All of one size share their memory: the order does not read them."""
     shared = [torch.zeros(LATENT[0], LATENT[1] + 8 * size, LATENT[2]) for size in range(sizes)]
     return [LatentPicture(shared[place % sizes], f"picture {place}") for place in range(count)]
 
@@ -152,7 +154,7 @@ def _ordering(pictures: Sequence[LatentPicture], rounds: int) -> dict[str, Any]:
 
 
 def batching(sizes: Iterable[int], rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds that the host needs for a batch before the network runs, as in `trainer/run/step.py`."""
+    """Milliseconds that the CPU needs for a batch before the network runs, as in the training loop."""
     return [
         {"batch": size, **_batching(Batch(tuple(latents(size, sizes=1)), epoch=1), rounds)} for size in sizes
     ]
@@ -173,9 +175,7 @@ def _batching(batch: Batch, rounds: int) -> dict[str, float]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """{"side", "reading": [a row each], "one picture": {...}, "ordering": [...], "batching": [...],
-    "ratios"}
-    """
+    """{"side", "reading": [rows], "one picture": {...}, "ordering": [rows], "batching": [rows], "ratios"}"""
     read = reading(options.pictures, options.side, options.rounds)
     ordered = ordering(ORDERED, 3 * options.rounds)
     batches = batching(BATCHES, options.rounds)
@@ -215,7 +215,7 @@ def markdown(result: dict[str, Any]) -> str:
                 f" {' x '.join(map(str, LATENT))}."
             ),
             "",
-            "Reading, a picture:",
+            "Reading, per picture:",
             "",
             *_table(result["reading"]),
             "",

@@ -1,6 +1,4 @@
-"""What benchmarks on the demo's workflow share: one run of it with other settings, and the file that has a
-line of JSON for each run.
-"""
+"""Runs of the demo's workflow with other settings, and the file that has a line of JSON per run."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,10 +10,10 @@ from devhost.client import Client
 
 
 def read_rows(file: Path) -> list[dict]:
-    """No rows where there is no file yet."""
-    return (
-        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    )
+    """The rows of earlier runs; none where there is no file yet."""
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def append_row(file: Path, row: Mapping[str, Any]) -> None:
@@ -25,12 +23,12 @@ def append_row(file: Path, row: Mapping[str, Any]) -> None:
 
 
 def same_run(run: Mapping[str, Any], row: Mapping[str, Any], keys: Iterable[str]) -> bool:
-    """Whether a row is of that run; `keys` are what makes two runs the same one."""
+    """Whether a row is of that run: two runs are the same if they are equal in all `keys`."""
     return all(row[key] == run[key] for key in keys)
 
 
 def parsed_settings(changes: Iterable[str]) -> dict[str, Any]:
-    """NAME=VALUE each, the value as in JSON."""
+    """Settings from NAME=VALUE strings, with values as in JSON."""
     return {name: json.loads(value) for name, value in (change.split("=", 1) for change in changes)}
 
 
@@ -46,7 +44,7 @@ def prepared_workflow(steps: int, train: Mapping[str, Any], optimizer: Mapping[s
     return workflow
 
 
-def reported(client: Client, workflow: DemoWorkflow, kept: Iterable[str]) -> dict[str, Any]:
-    """Runs it, and gives those numbers of its report."""
+def reported(client: Client, workflow: DemoWorkflow, keys: Iterable[str]) -> dict[str, Any]:
+    """Runs the workflow and returns these entries of its report."""
     report = client.run(workflow.nodes).check().outputs[workflow.train]["dadapt_report"][0]
-    return {key: report[key] for key in kept}
+    return {key: report[key] for key in keys}

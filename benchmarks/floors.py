@@ -1,7 +1,8 @@
-"""How fast a training step could be on this machine: its floating-point operations over what a large matrix
-product reaches, or the bytes of its weights over what a large copy reaches, whichever takes longer.
+"""How fast a training step could be on this machine.
 
-Operations are counted on the meta device, where shapes are computed and nothing else.
+Its floor is the longer of two times: its floating-point operations at the rate of a large matrix product, and
+the bytes of its weights at the rate of a large copy. Operations are counted on the meta device, where shapes
+are computed and nothing else.
 """
 
 import time
@@ -26,19 +27,22 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def adapted_flops(module: nn.Module, inputs: Mapping[str, Any], adapted: Collection[str], rank: int) -> int:
-    """Of one forward and backward through hooks: gradients of activations as far back as adapters need them,
-    and the LoRAs' own products.
+    """FLOPs of one forward and backward pass with LoRAs as hooks.
 
-    inputs: keyword arguments of meta tensors; those that require a gradient get one. adapted: names of linear
-    layers and convolutions.
+    The backward pass has the gradients of activations, as far back as adapters need them, and those of the
+    LoRAs.
+
+    inputs: keyword arguments, meta tensors; those that require a gradient get one.
+    adapted: names of linear layers and convolutions.
     """
     with _adapters(module, adapted, rank):
         return _flops(module, inputs, weights_need_gradients=False)
 
 
 def merged_flops(module: nn.Module, inputs: Mapping[str, Any], rank: int) -> int:
-    """The same where every layer computes with W + up @ down made anew: also gradients of W's size, and what
-    up and down cost.
+    """FLOPs of one forward and backward pass in which every layer computes W + up @ down anew.
+
+    That has gradients of W's size, and the products of up and down.
     """
     flops = _flops(module, inputs, weights_need_gradients=True)
     forward_and_both_gradients = 3
@@ -48,7 +52,7 @@ def merged_flops(module: nn.Module, inputs: Mapping[str, Any], rank: int) -> int
 
 
 def adaptable(module: nn.Module) -> dict[str, nn.Module]:
-    """Its linear layers and convolutions, by name."""
+    """The linear layers and convolutions of a module, by name."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
 
 
@@ -76,12 +80,13 @@ def _adapters(module: nn.Module, names: Collection[str], rank: int) -> Iterator[
 
 
 def _hook(shape: torch.Size, rank: int) -> Callable[..., Tensor]:
-    """down [rank, in, ...] does what the layer does, up [out, rank] what a linear layer or a convolution of
-    kernel 1 does.
+    """A hook that adds up (down x) to the output of a layer whose weight has this shape.
+
+    down [rank, in, ...] has the layer's kernel, up [out, rank, ...] has kernel 1.
     """
-    outputs, ones = shape[0], [1] * (len(shape) - 2)
+    ones = [1] * (len(shape) - 2)
     down = torch.empty(rank, *shape[1:], device="meta", requires_grad=True)
-    up = torch.empty(outputs, rank, *ones, device="meta", requires_grad=True)
+    up = torch.empty(shape[0], rank, *ones, device="meta", requires_grad=True)
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if isinstance(layer, nn.Conv2d):
@@ -97,9 +102,7 @@ def _hook(shape: torch.Size, rank: int) -> Callable[..., Tensor]:
 
 
 def matmul_rate(precision: str, device: str) -> float:
-    """FLOP/s of one large matrix product, with as many threads as torch takes here; the best of some
-    tries.
-    """
+    """FLOP/s of one large matrix product, the best of some tries, with as many threads as torch takes."""
     side = MATRIX_SIDE[device]
     a, b = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
     return 2 * side**3 / _best_seconds(lambda: torch.mm(a, b), device)

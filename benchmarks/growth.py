@@ -1,11 +1,11 @@
-"""How a training step grows: with rank, batch, resolution, layers and data; no ComfyUI is needed.
+"""How the time of a training step grows with rank, batch, resolution, layers and data. No ComfyUI needed.
 
     python run.py bench growth [--curves NAME ...] [--rounds 5] [--plot FILE]
 
-`trainer.run.training.Training` on a network of SD 1.5's architecture with random weights (benchmarks/plain_unet.py): all
-of it on a GPU, four times narrower on a CPU. UNet and text encoder train, without the burn guard's
-measurements. All points of a curve take turns, a short run each a round; a point's time is the median over
-all its steps but the first two of a run.
+`trainer.run.training.Training` trains a network of SD 1.5's architecture with random weights
+(benchmarks/plain_unet.py): at full size on a GPU, four times narrower on a CPU. UNet and text encoder train,
+without the burn guard's measurements. All points of a curve take turns, with one short run each per round; a
+point's time is the median over all its steps but the first two of each run.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from devhost.console import say
 from ..trainer.adapters.hooks import attached
 from ..trainer.adapters.lora import LoraAdapter
 from ..trainer.data.latents import LatentPicture
-from ..trainer.layers.frozen import lean_and_quick
-from ..trainer.optim.dadapt import DAdaptAdam, reference_optimizer
+from ..trainer.layers.frozen import save_memory
 from ..trainer.packages import package
 from ..trainer.precision import Precision
 from ..trainer.run.events import StepRecord
@@ -35,7 +34,7 @@ from ..trainer.run.training import Training
 from ..trainer.run.work import Work
 from ..trainer.settings.optimizer import OptimizerConfig
 from ..trainer.settings.run import RunConfig
-from .optimizer import RECIPE, UNBLOCKED, count, lora_groups, sd15_layers, sdxl_layers
+from .optimizer import operations_by_layers
 from .plain_unet import CHANNELS, PIXELS, PlainNetwork, Sizes
 from .results import machine, machine_line
 
@@ -53,7 +52,7 @@ class Point:
     side: int  # of a picture, pixels
     rank: int = 16
     batch: int = 1
-    every: int = 1  # every so manieth layer is adapted
+    every: int = 1  # 2: every second layer is adapted
     depth: int = 1  # transformer blocks in each transformer
     pictures: int = 32  # a multiple of all batches: no epoch ends with a smaller one
 
@@ -74,7 +73,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Scale:
-    """What fits a device."""
+    """How large a network and pictures suit a device."""
 
     narrower: int  # times, than SD 1.5
     side: int  # of a picture, pixels
@@ -87,16 +86,14 @@ SCALES = {
     "cuda": Scale(narrower=1, side=512, sides=(256, 512, 768, 1024), dtype=torch.bfloat16),
 }
 CURVES = ("rank", "batch", "resolution", "layers", "depth", "pictures")
-RATIOS = {
-    "growth_rank_128_over_4": "rank",
-    "growth_dataset_10000_over_10": "pictures",
-}  # of the last point over the first
+# Name of a ratio of the last point over the first -> its curve.
+RATIOS = {"growth_rank_128_over_4": "rank", "growth_dataset_10000_over_10": "pictures"}
 
 
 def curves(scale: Scale) -> dict[str, Curve]:
     found = {
         "rank": Curve("rank", (4, 8, 16, 32, 64, 128), "rank"),
-        "batch": Curve("batch", (1, 2, 4, 8), "pictures a batch"),
+        "batch": Curve("batch", (1, 2, 4, 8), "pictures per batch"),
         "resolution": Curve("side", scale.sides, "area of a picture, pixels"),
         "layers": Curve("every", (8, 4, 2, 1), "adapted layers, of 264"),
         "depth": Curve("depth", (1, 2, 4), "layers of a deeper network, all adapted"),
@@ -119,7 +116,8 @@ class Bench:
     """The networks and data that the points of a curve share, on one device."""
 
     def __init__(self, device: str, scale: Scale) -> None:
-        self.device, self.scale = torch.device(device), scale
+        self.device = torch.device(device)
+        self.scale = scale
         self.precision = Precision(scale.dtype, self.device)
         self.network = cache(self._network)
         self.latents = cache(self._latents)
@@ -139,7 +137,7 @@ class Bench:
         return self.network(point.depth).new_adapters(point.rank, every=point.every)
 
     def step_seconds(self, point: Point, adapters: Sequence[LoraAdapter], steps: int) -> list[float]:
-        """Of each step of one run after its warm-up."""
+        """The seconds of each step of one run after its warm-up."""
         ends: list[float] = []
 
         def hear(event: Any) -> None:
@@ -147,15 +145,16 @@ class Bench:
                 ends.append(event.seconds)
 
         run = RunConfig(duration=WARM_UP + steps, batch_size=point.batch)
-        network, pictures = self.network(point.depth), self.latents(point.pictures, point.side)
-        with lean_and_quick([*network.unet.modules(), *network.text_encoder.modules()]), attached(adapters):
+        network = self.network(point.depth)
+        pictures = self.latents(point.pictures, point.side)
+        with save_memory([*network.unet.modules(), *network.text_encoder.modules()]), attached(adapters):
             work = Work(network, adapters, pictures, RECIPE_OF_RUNS, run, self.precision)
             Training.of(work, hear).run()
         return [end - start for start, end in pairwise(ends[WARM_UP - 1 :])]
 
 
 def measure_curve(name: str, bench: Bench, rounds: int, steps: int) -> dict[str, Any]:
-    """Seconds a step of each point: the median of all steps, and the median of each round."""
+    """Seconds per step of each point: the median of all steps, and the median of each round."""
     curve = curves(bench.scale)[name]
     points = curve.points(Point(side=bench.scale.side))
     adapters = [bench.adapters(point) for point in points]
@@ -172,28 +171,6 @@ def measure_curve(name: str, bench: Bench, rounds: int, steps: int) -> dict[str,
     }
 
 
-# the optimizer's operations ---------------------------------------------------------------------------------
-
-
-def optimizer_operations() -> dict[str, Any]:
-    """Tensor operations of one optimizer step against the number of layers, ours and dadaptation's; whole
-    groups at once, as on a GPU.
-    """
-    sd15 = [layer for part in sd15_layers().values() for layer in part]
-    models = [sd15[::22], sd15[::4], sd15, sdxl_layers()["unet"]]
-    ours = [
-        _operations(DAdaptAdam(lora_groups({"all": layers}), block_size=UNBLOCKED, **RECIPE))
-        for layers in models
-    ]
-    theirs = [_operations(reference_optimizer(lora_groups({"all": layers}), **RECIPE)) for layers in models]
-    return {"x": [len(layers) for layers in models], "ours": ours, "dadaptation": theirs}
-
-
-def _operations(optimizer: torch.optim.Optimizer) -> int:
-    optimizer.step()  # the first one makes its state
-    return count(optimizer.step)[0].total()
-
-
 # the result -------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +181,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for name in options.curves:
         say(f"growth: {name}")
         measured[name] = measure_curve(name, bench, options.rounds, options.steps)
-    result = result_of(bench, measured, optimizer_operations())
+    result = result_of(bench, measured, operations_by_layers())
     plot = options.plot or (options.json and options.json.with_suffix(".png"))
     if plot:
         draw(result, plot)
@@ -250,8 +227,8 @@ def markdown(result: dict[str, Any]) -> str:
             f"{_network_text(result['network'])}.",
             "",
             (
-                "| step time against | from | to | times as much | ms a step, first to last | step time, last"
-                " over first |"
+                "| step time against | from | to | times as much | ms per step, first to last"
+                " | step time, last over first |"
             ),
             "|---|---|---|---|---|---|",
             *(_row(name, curve) for name, curve in result["curves"].items()),
@@ -273,24 +250,26 @@ def _network_text(network: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, curve: Mapping[str, Any]) -> str:
-    x, milliseconds = curve["x"], [1e3 * seconds for seconds in curve["seconds"]]
+    x = curve["x"]
     more = (x[-1] / x[0]) ** (2 if name == "resolution" else 1)
     unit = " px" if name == "resolution" else ""
-    steps = ", ".join(f"{ms:.0f}" for ms in milliseconds)
+    steps = ", ".join(f"{1e3 * seconds:.0f}" for seconds in curve["seconds"])
     return f"| {name} | {x[0]}{unit} | {x[-1]:,}{unit} | {more:g} | {steps} | {_last_over_first(curve):.2f} |"
 
 
 # the figure -------------------------------------------------------------------------------------------------
 
-SIZE, DOTS_PER_INCH = (16, 7.5), 100  # inches
-OURS, THEIRS, GREY = "#1f77b4", "#d95f02", "#999999"
+SIZE = (16, 7.5)  # inches
+DOTS_PER_INCH = 100
+OURS = "#1f77b4"
+THEIRS = "#d95f02"
+GREY = "#999999"
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """One panel a curve, as a PNG file."""
-    Figure = package(
-        "matplotlib.figure", "Drawing curves"
-    ).Figure  # of its own: pyplot's state is not touched
+    """Writes a PNG file with one panel per curve."""
+    # Without pyplot, whose state belongs to whoever uses it.
+    Figure = package("matplotlib.figure", "Drawing curves").Figure
     figure = Figure(figsize=SIZE, dpi=DOTS_PER_INCH, layout="constrained")
     panels: Iterator[Any] = iter(figure.subplots(2, 4).flat)
     known = curves(SCALES["cpu"])  # labels are the same on all devices
@@ -307,18 +286,15 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 
 def _draw_curve(axes: Any, curve: Curve, measured: Mapping[str, Any]) -> None:
-    """Medians, with the lowest and highest of the rounds' medians."""
+    """Draws the medians, with the lowest and the highest of the rounds' medians as error bars."""
     place = (lambda x: x * x) if curve.varied == "side" else (lambda x: x)
     x = [place(value) for value in measured["x"]]
     medians = [1e3 * seconds for seconds in measured["seconds"]]
-    below = [
-        max(0.0, median - 1e3 * min(rounds))
-        for median, rounds in zip(medians, measured["rounds"], strict=True)
-    ]
-    above = [
-        max(0.0, 1e3 * max(rounds) - median)
-        for median, rounds in zip(medians, measured["rounds"], strict=True)
-    ]
+    below = []
+    above = []
+    for median, rounds in zip(medians, measured["rounds"], strict=True):
+        below.append(max(0.0, median - 1e3 * min(rounds)))
+        above.append(max(0.0, 1e3 * max(rounds) - median))
     axes.errorbar(
         x,
         medians,
@@ -339,7 +315,7 @@ def _draw_curve(axes: Any, curve: Curve, measured: Mapping[str, Any]) -> None:
     if curve.varied == "side":
         axes.set_xticks(x, [f"{side}²" for side in measured["x"]])
     axes.set_ylim(0, 1.2 * max(median + more for median, more in zip(medians, above, strict=True)))
-    _finish(axes, curve.label, "ms a step")
+    _finish(axes, curve.label, "ms per step")
 
 
 def _draw_operations(axes: Any, operations: Mapping[str, Any]) -> None:
@@ -350,7 +326,7 @@ def _draw_operations(axes: Any, operations: Mapping[str, Any]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(1, 10 * max(operations["dadaptation"]))
-    _finish(axes, "adapted layers", "tensor operations an optimizer step")
+    _finish(axes, "adapted layers", "tensor operations per optimizer step")
 
 
 def _finish(axes: Any, x_label: str, y_label: str) -> None:
@@ -373,7 +349,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(CURVES)}; default: all",
     )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each point")
-    parser.add_argument("--steps", type=int, default=4, help="counted steps of a point a round")
+    parser.add_argument("--steps", type=int, default=4, help="counted steps of a point per round")
     parser.add_argument(
         "--plot", type=Path, help="draw the figure to this PNG file; default: beside the JSON"
     )

@@ -1,8 +1,8 @@
-"""The most memory that training takes above the loaded model, ours and every peer's, each in a fresh process.
+"""The peak of memory that training takes above the loaded model, for us and for every other trainer.
 
-On a GPU what torch allocates at most, on a CPU the most resident memory, less what there is after UNet, text
-encoder and VAE were loaded. Encoding the pictures is counted. Ratios are ours over theirs; the plain name is
-the worst of all models and batch sizes.
+Each trains in a fresh process. The peak is torch's allocations on a GPU, resident memory on a CPU, less what
+there is after UNet, text encoder and VAE were loaded. Encoding the pictures is counted. Ratios are ours over
+theirs; a ratio's plain name is the worst of all models and batch sizes.
 """
 
 import argparse
@@ -23,9 +23,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     pairs, left_out = trainers.chosen_pairs(options)
-    measurable = [
-        pair for pair in pairs if pair.peer.module == "run_host_node"
-    ]  # sd-scripts loads another VAE and text encoder
+    # Not sd-scripts, which loads another VAE and text encoder.
+    measurable = [pair for pair in pairs if pair.peer.module == "run_host_node"]
     with trainers.staged(options.device) as started:
         rows = [_compared(started, pair, model, batch) for pair, model, batch in cases(measurable, options)]
     return {
@@ -53,7 +52,7 @@ def _compared(started: trainers.Trainers, pair: Pair, model: str, batch: int) ->
 
 
 def _peak(trainer: Trainer) -> int:
-    """Bytes."""
+    """The peak in bytes after some steps."""
     with trainer:
         for _ in range(STEPS - 1):  # the first one is done
             trainer.turn()

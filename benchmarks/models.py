@@ -1,6 +1,6 @@
-"""A checkpoint, loaded by ComfyUI's own code.
+"""Loads a checkpoint with ComfyUI's own code.
 
-Imported in a trainer's process only, where ComfyUI's modules can be imported.
+Only a trainer's process imports this, where ComfyUI's modules can be imported.
 """
 
 import comfy.model_management
@@ -11,7 +11,7 @@ from .order import Order
 
 
 def load(order: Order) -> tuple:
-    """MODEL, CLIP and VAE as the host's loader nodes make them, on their devices."""
+    """MODEL, CLIP and VAE as ComfyUI's loader nodes make them, on their devices."""
     with torch.inference_mode():  # as its executor runs them
         model, clip, vae = comfy.sd.load_checkpoint_guess_config(
             str(order.checkpoint), output_vae=True, output_clip=True

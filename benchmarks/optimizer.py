@@ -1,11 +1,10 @@
-"""What one optimizer step costs: ours, dadaptation's, and fused AdamW over separate tensors, side by side in
-one run.
+"""What one optimizer step costs: ours, dadaptation's, and fused AdamW over separate tensors.
 
     python run.py bench optimizer [--rounds 15] [--blocks]
 
-All work on the same LoRA of dim 16 for SD 1.5 (UNet and text encoder, 528 tensors, 9.4 M values), one thread,
-taking turns step by step; the figures are medians over the rounds. Operations and host reads are counted for
-SDXL's UNet (1,444 tensors) too.
+All work on the same LoRA of dim 16 for SD 1.5 (UNet and text encoder, 528 tensors, 9.4 M values), in one
+thread, and take turns step by step; the figures are medians over the rounds. Operations and synchronizations
+are counted for SDXL's UNet (1,444 tensors) too.
 """
 
 from __future__ import annotations
@@ -40,20 +39,18 @@ Step = Callable[[], Any]
 
 
 def sd15_layers() -> dict[str, Layers]:
-    """192 layers of the UNet, 72 of the text encoder."""
-    widths = (
-        [320] * 2 + [640] * 2 + [1280] * 2 + [1280] + [1280] * 3 + [640] * 3 + [320] * 3
-    )  # down, middle, up
+    """(out, in) of the layers that a LoRA adapts: 192 of the UNet, 72 of the text encoder."""
+    # The UNet's transformers on the way down, in the middle, and on the way up.
+    widths = [320] * 2 + [640] * 2 + [1280] * 2 + [1280] + [1280] * 3 + [640] * 3 + [320] * 3
     unet = [layer for width in widths for layer in _spatial_transformer(width, depth=1, text=768)]
     text_encoder = 12 * (4 * [(768, 768)] + [(3072, 768), (768, 3072)])
     return {"unet": unet, "text_encoder": text_encoder}
 
 
 def sdxl_layers() -> dict[str, Layers]:
-    """722 layers of the UNet."""
-    stacks = (
-        2 * [(640, 2)] + 2 * [(1280, 10)] + [(1280, 10)] + 3 * [(1280, 10)] + 3 * [(640, 2)]
-    )  # down, middle, up
+    """(out, in) of the 722 layers of the UNet that a LoRA adapts."""
+    # Width and depth of the transformers on the way down, in the middle, and on the way up.
+    stacks = 2 * [(640, 2)] + 2 * [(1280, 10)] + [(1280, 10)] + 3 * [(1280, 10)] + 3 * [(640, 2)]
     return {
         "unet": [layer for width, depth in stacks for layer in _spatial_transformer(width, depth, text=2048)]
     }
@@ -73,7 +70,7 @@ def lora_parameters(layers: Layers, device: str) -> list[Parameter]:
 
 
 def lora_groups(parts: dict[str, Layers], device: str = "cpu") -> list[dict[str, Any]]:
-    """One group a part, every parameter with a gradient."""
+    """One param group per part, in which every parameter has a gradient."""
     torch.manual_seed(0)
     groups = [{"params": lora_parameters(layers, device)} for layers in parts.values()]
     for p in _parameters(groups):
@@ -101,7 +98,7 @@ def optimizers(device: str = "cpu") -> dict[str, torch.optim.Optimizer]:
 
 
 def milliseconds(contenders: dict[str, torch.optim.Optimizer], rounds: int) -> dict[str, list[float]]:
-    """Of every step of every contender, in turns; the first two rounds are not counted."""
+    """The times of every optimizer's steps, which take turns; the first two rounds are not counted."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + 2):
         for name, optimizer in contenders.items():
@@ -113,8 +110,9 @@ def milliseconds(contenders: dict[str, torch.optim.Optimizer], rounds: int) -> d
 
 
 def _turn_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Gradients of alternating sign: d stays small, so that no contender runs into overflow or denormal
-    numbers.
+    """Turns the sign of all gradients.
+
+    d stays small that way, so that no optimizer runs into overflow or denormal numbers.
     """
     torch._foreach_neg_([p.grad for p in _parameters(optimizer.param_groups)])
 
@@ -133,7 +131,7 @@ def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def block_sweep(rounds: int) -> dict[int, float]:
-    """Milliseconds a step by block size: where CPU_BLOCK comes from."""
+    """Milliseconds per step by block size. CPU_BLOCK was chosen with it."""
     sizes = [2**power for power in range(14, 22)] + [UNBLOCKED]
     contenders = {
         str(size): DAdaptAdam(lora_groups(sd15_layers()), block_size=size, **RECIPE) for size in sizes
@@ -145,8 +143,9 @@ def block_sweep(rounds: int) -> dict[int, float]:
 
 
 class CountOperations(TorchDispatchMode):
-    """Every tensor operation below autograd, by name; not the mark that torch sets around every optimizer
-    step.
+    """Counts every tensor operation below autograd by name.
+
+    The mark that torch's profiler sets around every optimizer step is not counted.
     """
 
     def __init__(self) -> None:
@@ -159,8 +158,8 @@ class CountOperations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class CountHostReads(TorchFunctionMode):
-    """Every call that makes the host wait for a tensor's values."""
+class CountSynchronizations(TorchFunctionMode):
+    """Counts every call that makes the CPU wait for a tensor's values."""
 
     READS = frozenset(
         {
@@ -184,21 +183,40 @@ class CountHostReads(TorchFunctionMode):
 
 
 def count(step: Step) -> tuple[Counter[str], int]:
-    """(tensor operations by name, host reads) of one step."""
-    with CountHostReads() as reads, CountOperations() as operations:
+    """(tensor operations by name, synchronizations) of one step."""
+    with CountSynchronizations() as reads, CountOperations() as operations:
         step()
     return operations.counts, reads.count
 
 
 def step_counts(parts: dict[str, Layers], **settings: Any) -> tuple[int, int]:
-    """(tensor operations, host reads) of one step of ours, whole groups at a time, with all parameters in one
-    group.
-    """
+    """(tensor operations, synchronizations) of one step of ours, with all parameters in one group."""
     everything = {"all": [layer for layers in parts.values() for layer in layers]}
     optimizer = DAdaptAdam(lora_groups(everything), block_size=UNBLOCKED, **RECIPE, **settings)
-    optimizer.step()  # the first one takes the gradients in
+    optimizer.step()  # the first one copies the gradients into the optimizer's memory
     operations, reads = count(optimizer.step)
     return operations.total(), reads
+
+
+def operations_by_layers() -> dict[str, list[int]]:
+    """Tensor operations of one step for several numbers of layers, ours and dadaptation's.
+
+    Ours takes whole groups at once, as on a GPU.
+    """
+    sd15 = [layer for part in sd15_layers().values() for layer in part]
+    ours = []
+    theirs = []
+    models = [sd15[::22], sd15[::4], sd15, sdxl_layers()["unet"]]
+    for layers in models:
+        groups = lora_groups({"all": layers})
+        ours.append(_operations(DAdaptAdam(groups, block_size=UNBLOCKED, **RECIPE)))
+        theirs.append(_operations(reference_optimizer(lora_groups({"all": layers}), **RECIPE)))
+    return {"x": [len(layers) for layers in models], "ours": ours, "dadaptation": theirs}
+
+
+def _operations(optimizer: torch.optim.Optimizer) -> int:
+    optimizer.step()  # the first one makes its state
+    return count(optimizer.step)[0].total()
 
 
 # the report -------------------------------------------------------------------------------------------------
@@ -257,7 +275,7 @@ def markdown(result: dict[str, Any]) -> str:
     if "counts" not in result:
         return "\n".join(
             [
-                "| blocks | ms a step, median |",
+                "| blocks | ms per step, median |",
                 "|---|---|",
                 *(f"| {name} | {taken:.1f} |" for name, taken in times.items()),
             ]
@@ -271,11 +289,11 @@ def markdown(result: dict[str, Any]) -> str:
         [
             f"One step, 528 tensors, {result['values'] / 1e6:.1f} M values; one thread.",
             "",
-            "| optimizer | ms a step, median | ours over this |",
+            "| optimizer | ms per step, median | ours over this |",
             "|---|---|---|",
             *rows,
             "",
-            "| parameter tensors, in one group | tensor operations a step | host reads a step |",
+            "| parameter tensors, in one group | tensor operations per step | synchronizations per step |",
             "|---|---|---|",
             *counts,
         ]

@@ -1,4 +1,4 @@
-"""What a trainer's process is asked to do, as its one argument; and what is put in place for it."""
+"""The order that a trainer's process gets as its one argument, and the files that are put in place for it."""
 
 import json
 import shutil
@@ -10,14 +10,16 @@ from demo.checkpoint import NAME
 from demo.stage import DATASET, stage_checkpoint
 from devhost.base import prepare_base
 
-DEMO, SD15, SD15_WHOLE = "demo", "sd15", "sd15_whole"
+DEMO = "demo"
+SD15 = "sd15"
+SD15_WHOLE = "sd15_whole"
 PICTURES = 8  # of the demo's, so that batches of 4 have a choice
 RANK = 16
 
 
 @dataclass(frozen=True)
 class Order:
-    """One trainer, one model, one batch size."""
+    """What one trainer is to do, with one model and one batch size."""
 
     program: str  # folder of ComfyUI, or of another trainer
     base: str  # ComfyUI's base directory, with the checkpoint and the pictures
@@ -41,11 +43,9 @@ class Order:
 
     @property
     def checkpoint(self) -> Path:
-        return (
-            self.demo_checkpoint
-            if self.model == DEMO
-            else self.demo_checkpoint.with_name(f"{self.model}.safetensors")
-        )
+        if self.model == DEMO:
+            return self.demo_checkpoint
+        return self.demo_checkpoint.with_name(f"{self.model}.safetensors")
 
     @property
     def pictures(self) -> Path:

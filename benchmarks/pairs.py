@@ -1,4 +1,4 @@
-"""What is compared: ours and a peer at settings that match, each trainer's by its own names."""
+"""What is compared: our trainer and another at settings that match, in each trainer's own names."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,20 +32,20 @@ class Pair:
     theirs: Settings
     adapts: str  # what ours trains, as run_floor names it
     precision: str  # in which ours computes; "auto" for what it chooses
-    gigabytes: tuple[
-        int, int
-    ]  # that both trainers of SD 1.5 take at most, and how many more with each picture of a batch
+    # What both trainers of SD 1.5 take at most together, and how much more per picture of a batch.
+    gigabytes: tuple[int, int]
     models: tuple[str, ...] = MODELS
 
     def fits_twice(self, model: str, batch: int, memory: int) -> bool:
-        """Whether a machine with so many bytes can hold both trainers at a time."""
+        """Whether a machine with `memory` bytes can hold both trainers at a time."""
         most, more = self.gigabytes
         return model == DEMO or most + more * batch <= memory / 1e9
 
 
 def host_pairs(host: Peer, device: str) -> list[Pair]:
-    """Ours and the host's own node: on the same layers without and with checkpointing, and each as it is by
-    default.
+    """Our trainer and ComfyUI's own node.
+
+    They are compared on the same layers, without and with checkpointing, and each by its defaults.
     """
     precision = _precision(device)
     same_layers = [
@@ -76,7 +76,7 @@ def host_pairs(host: Peer, device: str) -> list[Pair]:
 
 
 def newer_host_pairs(host: Peer, device: str) -> list[Pair]:
-    """Ours and the node of a ComfyUI of 2026, which can leave the weights as they are (`bypass_mode`)."""
+    """Our trainer and the node of a ComfyUI of 2026, whose `bypass_mode` leaves the weights as they are."""
     precision = _precision(device)
     modes = {"host_2026": (False, (17, 4)), "host_2026_bypass": (True, (17, 2))}
     return [
@@ -95,7 +95,7 @@ def newer_host_pairs(host: Peer, device: str) -> list[Pair]:
 
 
 def standalone_pairs(trainer: Peer, tokenizer: Path, device: str) -> list[Pair]:
-    """Ours and kohya-ss/sd-scripts, which trains the same layers as ours by default, with AdamW."""
+    """Our trainer and kohya's sd-scripts, which trains the same layers by default; both with AdamW."""
     precision = _precision(device)
     ours = {"recipe": {"preset": "AdamW"}, "run": {"precision": precision, "checkpointing": "off"}}
     theirs = {"precision": precision, "tokenizer": str(tokenizer)}
@@ -127,7 +127,7 @@ def _ours(precision: str, checkpointing: str) -> Settings:
 
 
 def _node(precision: str, checkpointing: str) -> Settings:
-    """Its LoRA in the precision of the run, the faster of its two choices; ours is fp32 always."""
+    """The node's settings. Its LoRA is in the precision of the run, the faster of its two choices."""
     return {
         "training_dtype": precision,
         "lora_dtype": precision,

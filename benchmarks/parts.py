@@ -1,6 +1,4 @@
-"""Where a step of ours goes, part by part: the public functions that its parts go through, with a stopwatch
-around each.
-"""
+"""How long each part of our training step takes, measured around the functions that the part calls."""
 
 import time
 from collections import Counter
@@ -14,18 +12,21 @@ from comfyui_dadapt_lora.trainer.optim.base import RunOptimizer
 from comfyui_dadapt_lora.trainer.record.folder import RunFolder
 from comfyui_dadapt_lora.trainer.run import output
 
-NETWORK, GUARD, OPTIMIZER, RECORDS = "network", "burn guard", "optimizer", "records"
+NETWORK = "network"
+GUARD = "burn guard"
+OPTIMIZER = "optimizer"
+RECORDS = "records"
 
 
 class Parts:
-    """Seconds of each part since they were last taken."""
+    """Counts the seconds of each part."""
 
     def __init__(self, synchronize: Callable[[], Any]) -> None:
         self.synchronize = synchronize
         self._seconds: Counter[str] = Counter()
 
     def watch(self) -> None:
-        """From here on, in this process."""
+        """Start counting, in this process."""
         for name in ("encode", "predict"):
             self._time(HostNetwork, name, lambda: NETWORK if torch.is_grad_enabled() else GUARD)
         self._time(torch.Tensor, "backward", lambda: NETWORK)
@@ -40,6 +41,7 @@ class Parts:
         return optimizer
 
     def taken(self) -> dict[str, float]:
+        """The seconds of each part since the last call."""
         seconds = dict(self._seconds)
         self._seconds.clear()
         return seconds

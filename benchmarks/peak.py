@@ -1,4 +1,4 @@
-"""The most memory that a process takes above what it has loaded."""
+"""The peak of the memory that a process takes above what it has loaded."""
 
 import ctypes
 import gc
@@ -12,8 +12,9 @@ SECONDS_BETWEEN_LOOKS = 0.005
 
 
 class PeakMemory:
-    """Counts from its making on: the GPU's allocations, or on a CPU the resident memory, which a thread looks
-    at.
+    """The peak of memory since this was made.
+
+    On a GPU it is torch's allocations; on a CPU resident memory, which a thread looks at.
     """
 
     def __init__(self, device: str) -> None:
@@ -24,12 +25,13 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             _keep_peak_through_resets(self)
         self._process = psutil.Process()
-        self.before = self._highest = self._now()
+        self.before = self._now()
+        self._highest = self.before
         if not self.on_gpu:
             threading.Thread(target=self._look, daemon=True).start()
 
     def above(self) -> int:
-        """Bytes."""
+        """The peak in bytes above what there was when this was made."""
         if self.on_gpu:
             self.look_once()
         return self._highest - self.before
@@ -47,7 +49,7 @@ class PeakMemory:
 
 
 def _keep_peak_through_resets(peak: PeakMemory) -> None:
-    """A trainer that starts torch's count anew, as ours does, does not make what came before unseen."""
+    """Look at the peak before each reset: our trainer, for one, resets torch's count."""
     reset = torch.cuda.reset_peak_memory_stats
 
     def look_and_reset(*arguments) -> None:
@@ -58,7 +60,10 @@ def _keep_peak_through_resets(peak: PeakMemory) -> None:
 
 
 def _give_back_freed_memory() -> None:
-    """glibc keeps freed pages, which would hide in the baseline what is taken afterwards."""
+    """Have glibc return the freed pages that it holds.
+
+    They would be counted in the baseline, and memory that is taken from them later would not be seen.
+    """
     gc.collect()
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)

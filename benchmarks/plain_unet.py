@@ -1,9 +1,8 @@
-"""A network of SD 1.5's architecture in plain torch with random weights, as the training loop's `Network`:
-benchmarks without ComfyUI.
+"""A network of SD 1.5's architecture in plain torch with random weights, for benchmarks without ComfyUI.
 
-The UNet is that of Rombach et al. 2022 (arXiv 2112.10752), the text encoder CLIP's of Radford et al. 2021
-(arXiv 2103.00020), both of any size. Modules have the names that `trainer/targets.py` knows, so that the same
-layers are adapted.
+The training loop takes it as its `Network`. The UNet is that of Rombach et al. 2022 (arXiv 2112.10752), the
+text encoder CLIP's of Radford et al. 2021 (arXiv 2103.00020), both of any size. Modules have the names that
+`trainer/families.py` knows, so that the same layers are adapted.
 """
 
 import math
@@ -22,9 +21,10 @@ from ..trainer.parts import TEXT_ENCODER, UNET
 from ..trainer.seeds import stream
 
 CHANNELS = 4  # of a latent
-PIXELS = 8  # of a picture's side, to one of its latent
+PIXELS = 8  # of a picture's side, per pixel of its latent's
 TIMESTEPS = 1000
-FIRST_BETA, LAST_BETA = 0.00085, 0.012  # of the noise schedule
+FIRST_BETA = 0.00085  # of the noise schedule
+LAST_BETA = 0.012
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Sizes:
     width: int = 320  # channels of the first level
     multipliers: tuple[int, ...] = (1, 2, 4, 4)  # width of each level, as a multiple of the first's
     res_blocks: int = 2  # of each level, on the way down; one more on the way up
-    attention_levels: int = 3  # so many of the first levels have transformers
-    depth: int = 1  # transformer blocks after one another in each transformer
+    attention_levels: int = 3  # how many levels, from the first on, have transformers
+    depth: int = 1  # transformer blocks in each transformer, one after the other
     heads: int = 8
     text_width: int = 768
     text_layers: int = 12
@@ -53,13 +53,15 @@ class Sizes:
 
 
 class UNet(nn.Module):
-    """Predicts the noise in latents [batch, 4, height, width], whose sides are multiples of 2 ** (levels -
-    1).
+    """Predicts the noise in latents [batch, 4, height, width].
+
+    Height and width must be multiples of 2 ** (levels - 1).
     """
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.width, embedded = sizes.width, 4 * sizes.width
+        self.width = sizes.width
+        embedded = 4 * sizes.width
         widths = [sizes.width * multiplier for multiplier in sizes.multipliers]
         self.time_embed = nn.Sequential(
             nn.Linear(sizes.width, embedded), nn.SiLU(), nn.Linear(embedded, embedded)
@@ -70,14 +72,14 @@ class UNet(nn.Module):
             return _Stage(_ResBlock(inside, widths[level], embedded), *transformer)
 
         self.input_blocks = nn.ModuleList([_Stage(nn.Conv2d(CHANNELS, widths[0], 3, padding=1))])
-        kept = [widths[0]]  # widths of what the way up takes from the way down
+        skipped = [widths[0]]  # widths of the skip connections from the way down to the way up
         for level, width in enumerate(widths):
             for block in range(sizes.res_blocks):
-                self.input_blocks.append(stage(width if block else kept[-1], level))
-                kept.append(width)
+                self.input_blocks.append(stage(width if block else skipped[-1], level))
+                skipped.append(width)
             if level < len(widths) - 1:
                 self.input_blocks.append(_Stage(nn.Conv2d(width, width, 3, stride=2, padding=1)))
-                kept.append(width)
+                skipped.append(width)
 
         last = widths[-1]
         self.middle_block = _Stage(
@@ -88,27 +90,27 @@ class UNet(nn.Module):
         inside = last
         for level in reversed(range(len(widths))):
             for _ in range(sizes.res_blocks + 1):
-                self.output_blocks.append(stage(inside + kept.pop(), level))
+                self.output_blocks.append(stage(inside + skipped.pop(), level))
                 inside = widths[level]
             if level:
                 self.output_blocks[-1].append(_Upsample(inside))
         self.out = nn.Sequential(_norm(inside), nn.SiLU(), nn.Conv2d(inside, CHANNELS, 3, padding=1))
 
     def forward(self, x: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        """x [batch, 4, height, width], timesteps [batch], text [batch, tokens, text width]."""
+        """The noise, for x [batch, 4, height, width], timesteps [batch], text [batch, tokens, text width]."""
         time = self.time_embed(_waves(timesteps, self.width))
-        kept = []
+        skipped = []
         for block in self.input_blocks:
             x = block(x, time, text)
-            kept.append(x)
+            skipped.append(x)
         x = self.middle_block(x, time, text)
         for block in self.output_blocks:
-            x = block(torch.cat((x, kept.pop()), dim=1), time, text)
+            x = block(torch.cat((x, skipped.pop()), dim=1), time, text)
         return self.out(x)
 
 
 class _Stage(nn.Sequential):
-    """Layers after one another, each with what it takes."""
+    """Layers in sequence, each with the inputs that its type takes."""
 
     def forward(self, x: Tensor, time: Tensor, text: Tensor) -> Tensor:
         given = {_ResBlock: (time,), _Transformer: (text,)}
@@ -140,7 +142,7 @@ class _Upsample(nn.Module):
 
 
 class _Transformer(nn.Module):
-    """Every pixel looks at every other and at the text."""
+    """Transformer blocks over the pixels, which attend to each other and to the text."""
 
     def __init__(self, width: int, sizes: Sizes) -> None:
         super().__init__()
@@ -172,20 +174,20 @@ class _TransformerBlock(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, width: int, looked_at: int, heads: int) -> None:
+    def __init__(self, width: int, context_width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.to_q = nn.Linear(width, width, bias=False)
-        self.to_k = nn.Linear(looked_at, width, bias=False)
-        self.to_v = nn.Linear(looked_at, width, bias=False)
+        self.to_k = nn.Linear(context_width, width, bias=False)
+        self.to_v = nn.Linear(context_width, width, bias=False)
         self.to_out = nn.Sequential(nn.Linear(width, width))
 
-    def forward(self, x: Tensor, looked_at: Tensor) -> Tensor:
-        return self.to_out(_attended(self.to_q(x), self.to_k(looked_at), self.to_v(looked_at), self.heads))
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        return self.to_out(_attended(self.to_q(x), self.to_k(context), self.to_v(context), self.heads))
 
 
 class _FeedForward(nn.Module):
-    """With a gated GELU (Shazeer 2020, arXiv 2002.05202)."""
+    """A feed-forward layer with a gated GELU (Shazeer 2020, arXiv 2002.05202)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -206,18 +208,18 @@ class _Gated(nn.Module):
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, heads: int, causal: bool = False) -> Tensor:
-    """All [batch, places, channels]."""
+    """Attention of several heads; q, k, v and the output are [batch, tokens, channels]."""
     q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
 
 
 def _norm(width: int) -> nn.GroupNorm:
-    """Of 32 groups, as far as they divide a narrower network's channels."""
+    """A norm of 32 groups, or as many of them as divide a narrower network's channels."""
     return nn.GroupNorm(math.gcd(32, width), width)
 
 
 def _waves(timesteps: Tensor, width: int) -> Tensor:
-    """[batch, width]: cosines, then sines of the timestep, with periods from 2 pi to 20,000 pi."""
+    """Cosines, then sines of the timestep, [batch, width], with periods from 2 pi to 20,000 pi."""
     frequencies = torch.exp(
         torch.arange(width // 2, device=timesteps.device) * (-math.log(10_000) / (width // 2))
     )
@@ -231,23 +233,22 @@ def _waves(timesteps: Tensor, width: int) -> Tensor:
 class TextEncoder(nn.Module):
     """Text embeddings [batch, tokens, text width] of captions.
 
-    Words are numbered by a checksum: nothing here knows what they mean.
+    The token of a word is a checksum of it: nothing here knows what words mean.
     """
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.tokens, self.vocabulary = sizes.tokens, sizes.vocabulary
+        self.tokens = sizes.tokens
+        self.vocabulary = sizes.vocabulary
+        # Their random weights are drawn in this order.
+        tokens = nn.Embedding(sizes.vocabulary, sizes.text_width)
+        positions = nn.Embedding(sizes.tokens, sizes.text_width)
+        layers = [_TextLayer(sizes.text_width, sizes.text_heads) for _ in range(sizes.text_layers)]
         self.text_model = nn.ModuleDict(
             {
-                "token_embedding": nn.Embedding(sizes.vocabulary, sizes.text_width),
-                "position_embedding": nn.Embedding(sizes.tokens, sizes.text_width),
-                "encoder": nn.ModuleDict(
-                    {
-                        "layers": nn.ModuleList(
-                            [_TextLayer(sizes.text_width, sizes.text_heads) for _ in range(sizes.text_layers)]
-                        )
-                    }
-                ),
+                "token_embedding": tokens,
+                "position_embedding": positions,
+                "encoder": nn.ModuleDict({"layers": nn.ModuleList(layers)}),
                 "final_layer_norm": nn.LayerNorm(sizes.text_width),
             }
         )
@@ -263,11 +264,11 @@ class TextEncoder(nn.Module):
         return model["final_layer_norm"](x)
 
     def tokenize(self, caption: str) -> list[int]:
-        """A number a word between a start and ends up to the full length; words beyond it are left out."""
-        words = [zlib.crc32(word.encode()) % (self.vocabulary - 2) for word in caption.split()][
-            : self.tokens - 2
-        ]
-        start, end = self.vocabulary - 2, self.vocabulary - 1
+        """One token per word after a start token, filled up with end tokens. Surplus words are left out."""
+        kept = caption.split()[: self.tokens - 2]
+        words = [zlib.crc32(word.encode()) % (self.vocabulary - 2) for word in kept]
+        start = self.vocabulary - 2
+        end = self.vocabulary - 1
         return [start, *words] + [end] * (self.tokens - 1 - len(words))
 
 
@@ -275,14 +276,16 @@ class _TextLayer(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.layer_norm1 = nn.LayerNorm(width)
+        self.layer_norm2 = nn.LayerNorm(width)
         self.self_attn = nn.ModuleDict(
             {f"{name}_proj": nn.Linear(width, width) for name in ("q", "k", "v", "out")}
         )
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
 
     def forward(self, x: Tensor) -> Tensor:
-        y, attention = self.layer_norm1(x), self.self_attn
+        y = self.layer_norm1(x)
+        attention = self.self_attn
         q, k, v = (attention[f"{name}_proj"](y) for name in ("q", "k", "v"))
         x = x + attention["out_proj"](_attended(q, k, v, self.heads, causal=True))
         y = self.mlp["fc1"](self.layer_norm2(x))
@@ -293,7 +296,7 @@ class _TextLayer(nn.Module):
 
 
 class PlainNetwork:
-    """Both as a `trainer.objective.Network`, on one device and in one dtype."""
+    """UNet and text encoder as the training loop's `Network`, on one device and in one dtype."""
 
     def __init__(
         self,
@@ -309,8 +312,9 @@ class PlainNetwork:
                 model.to(dtype).requires_grad_(False) for model in (UNet(sizes), TextEncoder(sizes))
             )
         betas = torch.linspace(FIRST_BETA**0.5, LAST_BETA**0.5, TIMESTEPS, device=self.device) ** 2
-        kept = torch.cumprod(1 - betas, dim=0)  # share of the latent's variance at each timestep
-        self._sigmas = ((1 - kept) / kept).sqrt()
+        # The share of the latent's variance in a noised one at each timestep.
+        alphas_cumprod = torch.cumprod(1 - betas, dim=0)
+        self._sigmas = ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
 
     def sigmas(self, u: Tensor) -> Tensor:
         return self._sigmas[(u * TIMESTEPS).long().to(self.device)]
@@ -342,7 +346,7 @@ class PlainNetwork:
         return found
 
     def new_adapters(self, dim: int, seed: int = 0, every: int = 1) -> list[LoraAdapter]:
-        """Adapters of `dim` for every so manieth of its layers, beginning with the first."""
+        """Adapters of `dim` for the first of its layers and every `every`-th after it."""
         generator = stream(seed, "init")
         return [
             new_adapter(name, part, module, dim, generator, self.device)

@@ -1,16 +1,18 @@
-"""Which preset learns most, and which overtrains? Every preset against AdamW at its best rate, on the demo's
-model and few pictures.
+"""Which preset learns most and which overtrains, compared with AdamW at its best rate.
 
-    python run.py bench presets [--seeds 3] [--servers 2] [--results FILE] [--only NAME ...] [--set NAME=VALUE
-    ...]
+    python run.py bench presets [--seeds 3] [--servers 2] [--results FILE] [--only NAME ...]
+                                [--set NAME=VALUE ...]
 
-1. AdamW at 6 rates on seed 0, long enough to see it overtrain: its best rate, and the step at which it is
-best. 2. Every preset, and AdamW at that rate, on all seeds, to 3 times that step.
+It trains the demo's model on 15 of the demo's 60 pictures at batch 2: few enough that every preset has the
+time to overtrain.
 
-Held-out loss every 20 steps over 32 fixed noises and timesteps. Each run is a line in the results file;
-interrupted, it goes on where it stopped. 15 of the demo's 60 pictures, batch 2: few enough that every preset
-has the time to overtrain. Two ComfyUI servers share the work, with one thread each; on two CPU cores it takes
-about an hour.
+1. AdamW at 6 rates on seed 0, long enough to see it overtrain. This gives its best rate, and the step at
+   which it is best.
+2. Every preset, and AdamW at that rate, on all seeds, for 3 times that many steps.
+
+Held-out loss is measured every 20 steps over 32 fixed noises and timesteps. Each run is a line in the results
+file; after an interruption it goes on where it stopped. Two ComfyUI servers share the work, with one thread
+each; on two CPU cores it takes about an hour.
 """
 
 import argparse
@@ -38,12 +40,20 @@ from .demo_runs import append_row, parsed_settings, prepared_workflow, read_rows
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 SEARCH_STEPS = 300
 COMPARED = ("guide 2023", "steady", "Prodigy", "Prodigy + schedule-free", "AdamW")
-EVERY = 20
+EVERY = 20  # steps between two measurements
 BATCH = 2
 PICTURES_TAKEN = 4  # every fourth
 FOLDER = "dadapt_few"  # below input/
 SAME = ("recipe", "steps", "seed", "batch", "every", "pictures_taken")  # what makes two runs the same one
-KEPT = ("heldout", "d_last", "update_ratio", "update_share", "burns", "seconds_training", "peak_memory_mb")
+REPORTED = (
+    "heldout",
+    "d_last",
+    "update_ratio",
+    "update_share",
+    "burns",
+    "seconds_training",
+    "peak_memory_mb",
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -79,8 +89,9 @@ def _comparison(rate: float, steps: int, options: argparse.Namespace) -> Iterato
 
 
 def _run(name: str, optimizer: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:
-    """`optimizer` is what is set at the node; "recipe" everything that follows from it, so that a changed
-    preset is another run.
+    """One run: "optimizer" is what is set at the node, "recipe" all settings that follow from it.
+
+    With the recipe in it, a run of a preset that has been changed since is another run.
     """
     recipe = asdict(OptimizerConfig(**optimizer).resolved())
     run = {"name": name, "optimizer": optimizer, "recipe": recipe, "steps": steps, "seed": seed}
@@ -88,7 +99,7 @@ def _run(name: str, optimizer: dict[str, Any], steps: int, seed: int) -> dict[st
 
 
 def _best_adamw(rows: list[dict]) -> tuple[float, int]:
-    """The rate with the lowest held-out loss, and the step of that."""
+    """The rate that reaches the lowest held-out loss, and the step at which it does."""
     best = min(_rows_of(rows, list(_search())), key=lambda row: _best(row)[1])
     return best["optimizer"]["adamw_rate"], _best(best)[0]
 
@@ -97,7 +108,7 @@ def _best_adamw(rows: list[dict]) -> tuple[float, int]:
 
 
 def _complete(runs: list[dict], options: argparse.Namespace) -> None:
-    """Runs those that the results file lacks, on several servers at once."""
+    """Does the runs that the results file lacks, on several servers at once."""
     done = read_rows(options.results)
     waiting: Queue[dict] = Queue()
     for run in runs:
@@ -134,7 +145,7 @@ def _work(
         with HostServer(Host.from_environment(), base) as server, Client(server.url) as client:
             while not failures:
                 run = waiting.get_nowait()
-                row = run | reported(client, _workflow(run), KEPT)
+                row = run | reported(client, _workflow(run), REPORTED)
                 with lock:
                     append_row(results, row)
                 step, loss = _best(row)
@@ -149,7 +160,7 @@ def _work(
 
 
 def _stage_few(base: Path) -> None:
-    """The demo's data set with every fourth training picture."""
+    """Puts the demo's data set with every fourth training picture below `base`."""
     target = base / "input" / FOLDER
     shutil.rmtree(target, ignore_errors=True)
     (target / "4_fluent3d").mkdir(parents=True)
@@ -169,7 +180,7 @@ def _workflow(run: dict) -> DemoWorkflow:
 
 
 def _rows_of(rows: list[dict], runs: list[dict]) -> list[dict]:
-    """In the order of the runs; those of one name stand together."""
+    """The rows of these runs in the runs' order, but with those of one name together."""
     names = list(dict.fromkeys(run["name"] for run in runs))
     found = [row for run in runs for row in rows if same_run(run, row, SAME)]
     return sorted(found, key=lambda row: names.index(row["name"]))
@@ -181,6 +192,10 @@ def _best(row: dict) -> tuple[int, float]:
 
 
 def _table(search: list[dict], compared: list[dict]) -> str:
+    return "\n".join([*_search_lines(search), "", *_comparison_lines(compared)])
+
+
+def _search_lines(search: list[dict]) -> list[str]:
     untouched = search[0]["heldout"][0][1]
     lines = [f"Untouched model: {untouched:.4f}.", ""]
     lines += ["| AdamW's rate, seed 0 | best held-out loss | at step | at the end |", "|---|---|---|---|"]
@@ -189,6 +204,10 @@ def _table(search: list[dict], compared: list[dict]) -> str:
         lines.append(
             f"| {row['optimizer']['adamw_rate']:g} | {loss:.4f} | {step} | {row['heldout'][-1][1]:.4f} |"
         )
+    return lines
+
+
+def _comparison_lines(compared: list[dict]) -> list[str]:
     columns = (
         "preset",
         "best",
@@ -199,23 +218,19 @@ def _table(search: list[dict], compared: list[dict]) -> str:
         "d at the end",
         "burns",
     )
-    lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     adamw = mean(_best(row)[1] for row in compared if row["name"] == "AdamW")
     for name in dict.fromkeys(row["name"] for row in compared):
         lines.append(_line(name, [row for row in compared if row["name"] == name], adamw))
     worst = max(row["heldout"][-1][1] for row in compared)
-    lines += [
-        "",
-        (
-            f"Means over {len({row['seed'] for row in compared})} seeds. The highest loss that any run ends"
-            f" at: {worst:.4f}."
-        ),
-    ]
-    return "\n".join(lines)
+    seeds = len({row["seed"] for row in compared})
+    lines += ["", f"Means over {seeds} seeds. The highest loss that any run ends at: {worst:.4f}."]
+    return lines
 
 
 def _line(name: str, rows: list[dict], adamw: float) -> str:
-    best, end = mean(_best(row)[1] for row in rows), mean(row["heldout"][-1][1] for row in rows)
+    best = mean(_best(row)[1] for row in rows)
+    end = mean(row["heldout"][-1][1] for row in rows)
     overtrained = mean(row["heldout"][-1][1] / _best(row)[1] for row in rows)
     steps = ", ".join(str(_best(row)[0]) for row in rows)
     d = ", ".join("-" if row["d_last"] is None else f"{row['d_last']:.1e}" for row in rows)
@@ -227,7 +242,7 @@ def _line(name: str, rows: list[dict], adamw: float) -> str:
 
 
 def _draw(compared: list[dict]):
-    """Held-out loss against the step, every seed a thin line, and the mean of each preset."""
+    """A picture of held-out loss against the step: a thin line per seed, and the mean of each preset."""
     names = dict.fromkeys(row["name"] for row in compared)
     return draw_comparison(
         {name: [row["heldout"] for row in compared if row["name"] == name] for name in names},

@@ -1,7 +1,7 @@
-"""What every benchmark's figures are stored with, and how they are compared with earlier ones.
+"""Stores the figures of benchmarks in a file, and compares them with earlier ones.
 
-The file is one JSON object: date, command, machine, one key for each benchmark with what its `measure` gave,
-and a flat "ratios" of medians, ours over theirs, from all of them. A benchmark's own "medians", {name:
+The file is one JSON object: date, command, machine, one key per benchmark with what its `measure` gave, and a
+flat "ratios" from all of them, which are medians of ours over theirs. A benchmark's own "medians", {name:
 figure}, are compared as well.
 """
 
@@ -25,7 +25,7 @@ NOT_BENCHMARKS = ("date", "command", "machine", "ratios")
 
 
 def collected(measured: Mapping[str, Mapping[str, Any]], arguments: Sequence[str], device: str) -> Results:
-    """measured: by benchmark."""
+    """The object for the file. measured: what each benchmark's `measure` gave, by its name."""
     ratios = {name: value for result in measured.values() for name, value in result.get("ratios", {}).items()}
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -37,7 +37,7 @@ def collected(measured: Mapping[str, Mapping[str, Any]], arguments: Sequence[str
 
 
 def read(file: Path) -> Results:
-    """Raises `HostError` for what no benchmark wrote."""
+    """The object in a file. Raises `HostError` where no benchmark wrote the file."""
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
         return results | {"ratios": dict(results["ratios"])}
@@ -110,8 +110,9 @@ def _git(*arguments: str) -> str | None:
 
 
 def compare(now: Results, before: Results) -> str:
-    """A Markdown table of every ratio and every median, those that are missing in one of the two last."""
-    new, old = _figures(now), _figures(before)
+    """A Markdown table of all ratios and medians. Those that one of the two lacks come last."""
+    new = _figures(now)
+    old = _figures(before)
     names = sorted(new | old, key=lambda name: name not in new or name not in old)
     lines = ["| figure | now | before | now over before |", "|---|---|---|---|"]
     return "\n".join(lines + [_row(name, new.get(name), old.get(name)) for name in names])

@@ -15,14 +15,13 @@ from devhost.console import give_result, say
 from devhost.errors import HostError
 from devhost.pack import NAME, load_pack
 
-MEASURED = ("train", "memory", "optimizer", "data", "growth")  # a module each: add_options, measure, markdown
-LONG = ("presets", "safeguard")  # a module each, with main(arguments) of its own
+MEASURED = ("train", "memory", "optimizer", "data", "growth")  # modules with add_options, measure, markdown
+LONG = ("presets", "safeguard")  # modules with a main(arguments)
 
 
 def main() -> int:
-    signal.signal(
-        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
-    )  # so that what was put on disk is removed
+    # An exit by exception, so that temporary files are removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     arguments = sys.argv[1:]
     name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "all"
     try:
@@ -58,7 +57,7 @@ def _measure(names: tuple[str, ...], arguments: list[str]) -> None:
 
 
 def _common_options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """These, with the device that was chosen, and the arguments that are left."""
+    """The options that all benchmarks share, with the device that was chosen, and the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: CUDA where torch sees it"
@@ -86,8 +85,9 @@ def _device(wanted: str) -> str:
 def _own_options(
     modules: dict[str, ModuleType], arguments: list[str], common: argparse.Namespace
 ) -> dict[str, argparse.Namespace]:
-    """Each benchmark's; one that is meant for another is not an error, one that none knows is."""
-    options, unknown = {}, []
+    """The options of each benchmark. Raises `HostError` for an argument that none of them knows."""
+    options = {}
+    unknown = []
     for name, module in modules.items():
         parser = argparse.ArgumentParser(
             prog=f"run.py bench {name}", description=module.__doc__, allow_abbrev=False

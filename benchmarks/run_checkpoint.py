@@ -1,7 +1,8 @@
-"""Writes the checkpoint of SD 1.5's size, 2 GB of random weights in fp16: the same on every machine with this
-version of torch.
+"""Writes a checkpoint of SD 1.5's size: 2 GB of random weights in fp16.
 
 usage: run_module.py CHECKOUT -- benchmarks.run_checkpoint ORDER        (ORDER: JSON of order.Order)
+
+It is the same on every machine with this version of torch.
 
 model: "sd15" has SD 1.5's UNet, and from the demo its text encoder, which is as large as SD 1.5's, and its
 VAE, which is smaller and encodes faster. "sd15_whole" has a VAE of SD 1.5's shape, for a trainer that loads
@@ -17,7 +18,8 @@ from devhost.inprocess import start_comfyui
 from .order import SD15, SD15_WHOLE, Order
 from .turns import Gate
 
-UNET, VAE = "model.diffusion_model.", "first_stage_model."
+UNET = "model.diffusion_model."
+VAE = "first_stage_model."
 UNET_SHAPE = {
     "image_size": 32,
     "in_channels": 4,
@@ -46,9 +48,9 @@ VAE_SHAPE = {
     "attn_resolutions": [],
     "dropout": 0.0,
 }
-POOL = (
-    2**22
-)  # random values; drawing one for each of the 860 million weights would take longer than what is measured
+# Random values that all weights are taken from: drawing each of the 860 million weights would take longer
+# than what is measured.
+POOL = 2**22
 
 
 def main() -> None:
@@ -82,7 +84,7 @@ def _write(order: Order) -> None:
 
 
 def _random(prefix: str, shapes: Mapping) -> dict:
-    """Normal weights of variance 1 / inputs, norms of one, no biases."""
+    """Random weights of these shapes: normal with variance 1 / inputs, norms of one, biases of zero."""
     import torch
 
     pool = torch.randn(POOL, generator=torch.Generator().manual_seed(0))
@@ -90,7 +92,7 @@ def _random(prefix: str, shapes: Mapping) -> dict:
     def weight(name: str, shape: torch.Size, place: int) -> torch.Tensor:
         if len(shape) == 1:
             return (torch.ones if name.endswith("weight") else torch.zeros)(shape, dtype=torch.float16)
-        turned = pool.roll(place * 99_991)  # another stretch of it for each layer
+        turned = pool.roll(place * 99_991)  # another part of the pool for each layer
         values = turned.repeat(-(-shape.numel() // POOL))[: shape.numel()].view(shape)
         return (values * values[0].numel() ** -0.5).half()
 

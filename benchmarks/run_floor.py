@@ -1,4 +1,4 @@
-"""Counts what a training step of one model has to compute, for a batch of 1, and gives it as one message.
+"""Counts what a training step of one model has to compute, at batch 1, and tells it in one message.
 
 usage: run_module.py CHECKOUT -- benchmarks.run_floor ORDER        (ORDER: JSON of order.Order)
 """
@@ -31,12 +31,13 @@ def _counts(order: Order) -> dict:
     from .models import load
 
     model, clip, _ = load(order)
-    unet, text_encoder = model.model.diffusion_model, clip.cond_stage_model.clip_l.transformer
+    unet = model.model.diffusion_model
+    text_encoder = clip.cond_stage_model.clip_l.transformer
     family = family_of("SD15")
-    for norm in (module for module in text_encoder.modules() if isinstance(module, torch.nn.LayerNorm)):
-        norm.register_forward_pre_hook(
-            lambda _, inputs: (inputs[0].clone(),)
-        )  # the host's layers add in place to what the norm keeps
+    for module in text_encoder.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            # ComfyUI's layers add in place to the input, which the norm saves for backward.
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(),))
 
     def inputs(text_trains: bool) -> dict:
         side = order.side // 8

@@ -1,10 +1,10 @@
-"""A ComfyUI's own Train LoRA node in a process of its own, stopped at a gate after every step. Knows nothing
-of our pack.
+"""ComfyUI's own Train LoRA node in a process of its own, stopped at a gate after every step.
 
 usage: run_module.py CHECKOUT -- benchmarks.run_host_node ORDER        (ORDER: JSON of order.Order)
 
-settings: inputs of the node by name; all others but the rank are left at its own defaults. What its graph
-does before it, encoding the pictures and captions, is done here with ComfyUI's own functions.
+settings: inputs of the node by name; all others but the rank are left at its own defaults. Encoding pictures
+and captions, which other nodes do in a graph, is done here with ComfyUI's own functions. Our pack is not
+used.
 """
 
 import sys
@@ -31,9 +31,9 @@ def _train(order: Order, gate: Gate) -> None:
     from .peak import PeakMemory
 
     class GatedBar(node.ProgressBar):
-        """Which the node moves once a step.
+        """The node's progress bar, which it moves once per step.
 
-        The host's hook for progress bars would not do: newer ones call it a few times a second.
+        ComfyUI's hook for progress bars would not do: newer versions call it only a few times per second.
         """
 
         def update(self, value) -> None:
@@ -44,10 +44,8 @@ def _train(order: Order, gate: Gate) -> None:
         gate.synchronize = torch.cuda.synchronize
     model, clip, vae = load(order)
     peak = PeakMemory(order.device) if order.watch == "memory" else None
-    with (
-        told_when_over(gate, lambda: {"bytes": peak.above()} if peak else {}),
-        torch.inference_mode(),
-    ):  # as the host's executor does
+    # in inference mode, as ComfyUI's executor runs nodes
+    with told_when_over(gate, lambda: {"bytes": peak.above()} if peak else {}), torch.inference_mode():
         latents, conditioning = _encoded(order, clip, vae)
         node.ProgressBar = GatedBar
         inputs = _inputs(node.TrainLoraNode, order)
@@ -60,12 +58,11 @@ def _encoded(order: Order, clip, vae) -> tuple[list, list]:
     import torch
     from PIL import Image
 
-    latents, conditioning = [], []
+    latents = []
+    conditioning = []
     for file in sorted(order.pictures.glob("*/*.png")):
-        pixels = (
-            np.asarray(Image.open(file).convert("RGB").resize((order.side, order.side)), dtype=np.float32)
-            / 255
-        )
+        picture = Image.open(file).convert("RGB").resize((order.side, order.side))
+        pixels = np.asarray(picture, dtype=np.float32) / 255
         latents.append({"samples": vae.encode(torch.from_numpy(pixels)[None])})
         caption = file.with_suffix(".txt").read_text(encoding="utf-8").strip()
         conditioning.append(clip.encode_from_tokens_scheduled(clip.tokenize(caption)))
@@ -73,7 +70,7 @@ def _encoded(order: Order, clip, vae) -> tuple[list, list]:
 
 
 def _inputs(node, order: Order) -> dict[str, list]:
-    """All inputs but the three that come from other nodes, each in a list, as the node gets them."""
+    """All inputs but the three that come from other nodes, each in a list, as the node takes them."""
     values = {
         one.id: one.default
         for one in node.define_schema().inputs

@@ -1,11 +1,11 @@
-"""kohya-ss/sd-scripts in a process of its own, stopped at a gate after every step. Runs its train_network.py
-as it is, in its own Python.
+"""kohya's sd-scripts in a process of its own, stopped at a gate after every step.
 
-usage: run_module.py CHECKOUT -- benchmarks.run_sd_scripts ORDER        (ORDER: JSON of order.Order; program:
-the folder of sd-scripts)
+usage: run_module.py CHECKOUT -- benchmarks.run_sd_scripts ORDER        (ORDER: JSON of order.Order)
 
-settings: precision ("fp32" or "bf16"), tokenizer (a folder for --tokenizer_cache_dir). Its step ends where
-its progress bar advances.
+Runs its train_network.py as it is, in its own Python. A step ends where its progress bar advances.
+
+program: the folder of sd-scripts. settings: precision ("fp32" or "bf16"), tokenizer (a folder for
+--tokenizer_cache_dir).
 """
 
 import os

@@ -1,11 +1,10 @@
-"""Does the default recipe learn on every seed? The demo's workflow at batch 1, 2 and 4 on five seeds, with
-any optimizer settings.
+"""Whether the default recipe learns on every seed: the demo's workflow at batch 1, 2 and 4 on five seeds.
 
     python run.py bench safeguard [--seeds 5] [--batches 1 2 4] [--steps 200] [--set growth_rate=1.1 ...]
-    [--json FILE]
+                                  [--json FILE]
 
-Each run is a line in the JSON file. Interrupted, it goes on where it stopped. On two CPU cores all 15 runs
-take about 50 minutes.
+--set changes settings of the optimizer. Each run is a line in the JSON file; after an interruption it goes on
+where it stopped. On two CPU cores all 15 runs take about 50 minutes.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from devhost.server import HostServer
 from .demo_runs import append_row, parsed_settings, prepared_workflow, read_rows, reported, same_run
 
 SAME = ("batch", "seed", "steps", "optimizer")  # what makes two runs the same one
-KEPT = ("heldout_loss_before", "heldout_loss_after", "d_last", "update_ratio")
+REPORTED = ("heldout_loss_before", "heldout_loss_after", "d_last", "update_ratio")
 
 
 def main(arguments: list[str]) -> None:
@@ -36,7 +35,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _measure(wanted: list[dict], file: Path) -> list[dict]:
-    base, rows = default_base(), []
+    base = default_base()
+    rows = []
     stage_checkpoint(base)
     stage_dataset(base)
     with HostServer(Host.from_environment(), base) as server, Client(server.url) as client:
@@ -44,7 +44,7 @@ def _measure(wanted: list[dict], file: Path) -> list[dict]:
             workflow = prepared_workflow(
                 run["steps"], {"batch_size": run["batch"], "seed": run["seed"]}, run["optimizer"]
             )
-            row = run | reported(client, workflow, KEPT)
+            row = run | reported(client, workflow, REPORTED)
             append_row(file, row)
             say(
                 f"batch {run['batch']}, seed {run['seed']}: {row['heldout_loss_before']:.4f} to"
@@ -64,8 +64,8 @@ def _runs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def _table(rows: list[dict]) -> str:
     lines = ["| batch | seed | held-out loss before | after | d |", "|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: (row["batch"], row["seed"])):
-        before, after = row["heldout_loss_before"], row["heldout_loss_after"]
-        lines.append(f"| {row['batch']} | {row['seed']} | {before:.4f} | {after:.4f} | {row['d_last']:.1e} |")
+        losses = f"{row['heldout_loss_before']:.4f} | {row['heldout_loss_after']:.4f}"
+        lines.append(f"| {row['batch']} | {row['seed']} | {losses} | {row['d_last']:.1e} |")
     learned = sum(row["heldout_loss_after"] < row["heldout_loss_before"] for row in rows)
     return "\n".join([*lines, "", f"{learned} of {len(rows)} runs end below the untouched model's loss."])
 

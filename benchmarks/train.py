@@ -1,9 +1,9 @@
-"""One training step, ours and every peer's, on the same model, pictures, rank, precision and batch, taking
-turns step by step.
+"""The time of a training step, ours and every other trainer's, which take turns step by step.
 
-A step's time is all of its loop: ours from one StepRecord to the next, the host's from one tick of its
-progress bar to the next. Ratios are medians of paired ratios, ours over theirs; the plain name is the worst
-of all models and batch sizes.
+They train on the same model and pictures, with the same rank, precision and batch. A step's time is that of
+the whole loop: ours from one StepRecord to the next, that of ComfyUI's node from one tick of its progress bar
+to the next. Ratios are medians of paired ratios, ours over theirs; a ratio's plain name is the worst of all
+models and batch sizes.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from .order import DEMO, SD15
 from .pairs import Pair
 from .turns import Message, in_turns, one_after_the_other
 
-WARM_UP = 1  # beside each trainer's first step, which is never counted
+WARM_UP = 1  # steps that are not counted, after each trainer's first step, which never is
 ROUNDS = {DEMO: 20, SD15: 3}
-BATCHES_OUTSIDE = (1, 2)  # of the share outside of the network
+BATCHES_OUTSIDE = (1, 2)  # at which the share outside of the network is measured
 STEPS_OUTSIDE = 30
-OUTSIDE_FROM = (
-    100  # before, d is so small that squares of gradients are denormal numbers, which a CPU computes slowly
-)
+# The first of those steps. Before it, d is so small that squares of gradients are denormal numbers, which a
+# CPU computes slowly.
+OUTSIDE_FROM = 100
 NETWORK = "network"
 
 
@@ -114,18 +114,19 @@ def _compared(
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Median of ours over theirs, each step over the one that was taken beside it."""
+    """The median of ours over theirs, each step over the one that was taken beside it."""
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
 def _memory(device: str) -> int:
-    """Bytes, of the whole machine or GPU."""
+    """The memory of the whole machine or GPU in bytes."""
     return torch.cuda.mem_get_info()[1] if device == "cuda" else psutil.virtual_memory().total
 
 
 def _finite(*messages_of: Sequence[Message]) -> list[tuple[Message, ...]]:
-    """The rounds in which every trainer's step was finite: in the others, which fp16 has now and then, an
-    optimizer did nothing.
+    """The rounds in which every trainer's step was finite.
+
+    In other rounds, which happen now and then in fp16, an optimizer did nothing.
     """
     rounds = list(zip(*messages_of, strict=True))
     finite = [
@@ -152,41 +153,44 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Work:
-    """What a step has to do."""
+    """What a step has to compute and to move."""
 
     flops: int
     weight_bytes: int  # read or written, all passes over the weights together
 
-    def seconds(self, rate: float, bytes_a_second: float) -> float:
-        return max(self.flops / rate, self.weight_bytes / bytes_a_second)
+    def seconds(self, rate: float, bandwidth: float) -> float:
+        """The floor: whichever takes longer, at FLOP/s and bytes/s that a machine reaches."""
+        return max(self.flops / rate, self.weight_bytes / bandwidth)
 
 
 class _Floors:
-    """Measured and counted when first asked for."""
+    """The floors of steps on this machine; rates are measured and FLOPs counted when first needed."""
 
     def __init__(self, started: trainers.Trainers) -> None:
-        self.started, self.device = started, started.device
+        self.started = started
+        self.device = started.device
         self.reached: dict[str, float] = {}
         self._counts: dict[str, dict] = {}
 
     def of_ours(self, pair: Pair, model: str, batch: int) -> float:
-        """Seconds: each weight is read in the forward pass and in the backward pass."""
-        counts, precision = self._counted(model), self._precision(pair.precision)
+        """Seconds of our step, which reads each weight in the forward pass and in the backward pass."""
+        counts = self._counted(model)
+        precision = self._precision(pair.precision)
         weights = counts["unet_weights"] + (counts["text_weights"] if "text encoder" in pair.adapts else 0)
         return self._seconds(Work(batch * counts[pair.adapts], 2 * _size(precision) * weights), precision)
 
     def of_theirs(self, pair: Pair, model: str, batch: int) -> float:
-        """Seconds, the host's way: W read, W + up @ down written and read, read again in the backward pass,
-        its gradient written and read.
+        """Seconds of the other trainer's step; the same as ours for one that works through hooks too.
 
-        Of a peer that works through hooks, as ours does, it is ours.
+        ComfyUI's node reads W, writes and reads W + up @ down, reads it again in the backward pass, and
+        writes and reads its gradient.
         """
         if pair.peer.module != "run_host_node" or pair.theirs.get("bypass_mode"):
             return self.of_ours(pair, model, batch)
-        counts, precision = self._counted(model), pair.theirs.get("training_dtype", "bf16")
-        return self._seconds(
-            Work(batch * counts["merged"], 6 * _size(precision) * counts["unet_weights"]), precision
-        )
+        counts = self._counted(model)
+        precision = pair.theirs.get("training_dtype", "bf16")
+        work = Work(batch * counts["merged"], 6 * _size(precision) * counts["unet_weights"])
+        return self._seconds(work, precision)
 
     def _seconds(self, work: Work, precision: str) -> float:
         return work.seconds(self._reached(f"{precision} FLOP/s", precision), self._reached("bytes/s", None))
@@ -204,9 +208,8 @@ class _Floors:
         return self._counts[model]
 
     def _precision(self, choice: str) -> str:
-        inference = (
-            torch.float16 if self.device == "cuda" else torch.float32
-        )  # the host's, of an fp16 checkpoint
+        # what ComfyUI computes in when it makes pictures with an fp16 checkpoint
+        inference = torch.float16 if self.device == "cuda" else torch.float32
         return str(choose_precision(choice, inference, torch.device(self.device)))
 
 
@@ -218,37 +221,33 @@ def _size(precision: str) -> int:
 
 
 def _outside(started: trainers.Trainers, batch: int, first: int) -> dict[str, Any]:
-    """Where the steps of ours go that are not the network's forward and backward pass, at the default
-    settings.
-    """
+    """The share of our step outside of the network's forward and backward pass, at the default settings."""
     say(f"outside of the network: demo, batch {batch}")
     uncounted = max(WARM_UP, first - 2)  # beside the step that a trainer does before its first turn
     taken = in_turns([partial(started.ours_by_default, DEMO, batch, watch="parts")], STEPS_OUTSIDE, uncounted)
     messages = [message for (message,) in _finite(*taken)]
     seconds = [message["seconds"] for message in messages]
     names = sorted({name for message in messages for name in message["parts"]} - {NETWORK})
-    shares = {
-        name: [
-            message["parts"].get(name, 0) / taken for message, taken in zip(messages, seconds, strict=True)
-        ]
-        for name in names
-    }
-    outside = [
-        1 - message["parts"][NETWORK] / taken for message, taken in zip(messages, seconds, strict=True)
+    shares = {name: [_share(message, name) for message in messages] for name in names}
+    outside = [1 - _share(message, NETWORK) for message in messages]
+    # what no part was measured for
+    shares["data and objective"] = [
+        whole - sum(parts) for whole, *parts in zip(outside, *shares.values(), strict=True)
     ]
-    rest = [whole - sum(parts) for whole, *parts in zip(outside, *shares.values(), strict=True)]
     return {
         "batch": batch,
         "share": spread(outside),
-        "parts": (
-            {
-                name: {"median": statistics.median(values), "mean": statistics.mean(values)}
-                for name, values in shares.items()
-            }
-            | {"data and objective": {"median": statistics.median(rest), "mean": statistics.mean(rest)}}
-        ),
+        "parts": {
+            name: {"median": statistics.median(values), "mean": statistics.mean(values)}
+            for name, values in shares.items()
+        },
         "step": spread(seconds),
     }
+
+
+def _share(message: Message, part: str) -> float:
+    """The share of a step's time that a part took."""
+    return message["parts"].get(part, 0) / message["seconds"]
 
 
 # figures and tables -----------------------------------------------------------------------------------------
@@ -264,7 +263,7 @@ def _ratios(rows: Sequence[Mapping[str, Any]], outside: Sequence[Mapping[str, An
 
 
 def with_worst(ratios: Mapping[str, float]) -> dict[str, float]:
-    """`NAME/...` each, and before them the largest of them as NAME."""
+    """All ratios `NAME/...`, and before them the largest of them as NAME."""
     names = list(dict.fromkeys(name.split("/")[0] for name in ratios))
     worst = {
         name: max(value for case, value in ratios.items() if case.startswith(f"{name}/")) for name in names
@@ -299,7 +298,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     if result["outside"]:
         lines += ["", "The mean has what happens only now and then: the burn guard's measurements.", ""]
         lines += [
-            "| demo, by default | a step, s | outside of the network, median | mean | of which |",
+            "| demo, by default | step, s | outside of the network, median | mean | of which |",
             "|---|---|---|---|---|",
         ]
         lines += map(_outside_row, result["outside"])
@@ -307,17 +306,11 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _row(row: Mapping[str, Any]) -> str:
-    title = (
-        row["title"]
-        if row["in_turns"]
-        else f"{row['title']}; one trainer after the other, two do not fit in memory"
-    )
-    cells = [
-        f"{row['name']}: {title}",
-        row["model"],
-        row["batch"],
-        *map(_with_quartiles, (row["ours"], row["theirs"])),
-    ]
+    title = row["title"]
+    if not row["in_turns"]:
+        title += "; one trainer after the other, two do not fit in memory"
+    cells = [f"{row['name']}: {title}", row["model"], row["batch"]]
+    cells += map(_with_quartiles, (row["ours"], row["theirs"]))
     cells.append(f"**{row['ratio']:.2f}**")
     for one in (row["ours"], row["theirs"]):
         cells += [f"{one['floor']:.3f}", f"{one['median'] / one['floor']:.1f}"]

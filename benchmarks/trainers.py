@@ -1,6 +1,4 @@
-"""Starts trainers in processes of their own, on what is staged for them; and the options that choose
-which.
-"""
+"""Starts trainers in processes of their own, and has the options that choose which."""
 
 import argparse
 import os
@@ -56,12 +54,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_pairs(options: argparse.Namespace) -> tuple[list[Pair], list[str]]:
-    """The comparisons that were asked for, and a line on each that cannot be had.
+    """The comparisons that were asked for, and a line on each that is not possible here.
 
     Raises `HostError` for an unknown name.
     """
     host = Host.from_environment()
-    pairs, left_out = host_pairs(Peer("run_host_node", host.comfyui, host.python), options.device), []
+    pairs = host_pairs(Peer("run_host_node", host.comfyui, host.python), options.device)
+    left_out = []
     if options.other_comfyui and options.other_python:
         pairs += newer_host_pairs(
             Peer("run_host_node", options.other_comfyui.absolute(), options.other_python.absolute()),
@@ -84,10 +83,11 @@ def chosen_pairs(options: argparse.Namespace) -> tuple[list[Pair], list[str]]:
 
 
 class Trainers:
-    """Starts them. Made by `staged`."""
+    """Starts trainers with the files in `folder`. `staged` makes it."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        self.folder, self.device = folder, device
+        self.folder = folder
+        self.device = device
         self.base = stage(folder / "base")
         self._us = Peer("run_ours", Host.from_environment().comfyui, Host.from_environment().python)
 
@@ -124,15 +124,14 @@ class Trainers:
             f"benchmarks.{module}",
             order.to_argument(),
         ]
-        # all with the threads that torch takes here; another torch might take another number
-        return Trainer(
-            command, self.folder / f"{module}.log", {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-        )
+        # All with as many threads as torch takes here; another torch might take another number.
+        threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+        return Trainer(command, self.folder / f"{module}.log", threads)
 
 
 @contextmanager
 def staged(device: str) -> Iterator[Trainers]:
-    """Their files are gone after the block."""
+    """Trainers with their files, which are removed after the block."""
     local_folder().mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=local_folder(), prefix="bench-", ignore_cleanup_errors=os.name == "nt"

@@ -8,8 +8,8 @@
     stop()        "stop"   ──►  leaves its training loop by an exception
                            ◄──  {"ended": ...}
 
-One JSON object a line over the child's stdin and stdout. Whatever else the child's libraries print goes to
-its log. Only one child runs at a time: all others wait for their word.
+Messages are JSON objects, one per line of the child's stdin and stdout. Whatever else the child's libraries
+print goes to its log. Only one child runs at a time: all others wait to be told.
 """
 
 import contextlib
@@ -40,18 +40,21 @@ class Gate:
     """The child's side. `step` is called by the trainer after each of its steps."""
 
     def __init__(self, inbox: TextIO, outbox: TextIO, synchronize: Callable[[], Any] = lambda: None) -> None:
-        self.inbox, self.outbox, self.synchronize = inbox, outbox, synchronize
-        self.steps, self._began = 0, None
+        self.inbox = inbox
+        self.outbox = outbox
+        self.synchronize = synchronize
+        self.steps = 0
+        self._began: float | None = None
 
     @classmethod
     def over_stdout(cls, synchronize: Callable[[], Any] = lambda: None) -> "Gate":
-        """Takes stdout for messages alone; what others print goes to stderr from here on."""
+        """A gate that has stdout for its messages alone; from here on, what is printed goes to stderr."""
         outbox = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         return cls(sys.stdin, outbox, synchronize)
 
     def step(self, **figures: Any) -> None:
-        """Tells of a finished step and waits for the word to go on. Raises `Stop`."""
+        """Tells of a finished step and waits to be told to go on. Raises `Stop` where it is not."""
         self.synchronize()
         seconds = None if self._began is None else time.perf_counter() - self._began
         self.steps += 1
@@ -139,7 +142,7 @@ class Trainer:
 
 
 def in_turns(trainers: Sequence[Callable[[], Trainer]], rounds: int, warm_up: int) -> list[list[Message]]:
-    """What each told of its counted steps. All are started before the first round."""
+    """The messages of each trainer's counted steps. All are started before the first round."""
     with ExitStack() as stack:
         started = [stack.enter_context(start()) for start in trainers]
         counted = alternate(started, rounds, warm_up)
@@ -149,8 +152,9 @@ def in_turns(trainers: Sequence[Callable[[], Trainer]], rounds: int, warm_up: in
 
 
 def alternate(trainers: Sequence[Trainer], rounds: int, warm_up: int) -> list[list[Message]]:
-    """`rounds` turns of each, one after the other in each round, after `warm_up` rounds that are not
-    counted.
+    """The messages of each trainer's steps in `rounds` rounds, in which they take turns.
+
+    The `warm_up` rounds before them are not counted.
     """
     counted: list[list[Message]] = [[] for _ in trainers]
     for turn in range(warm_up + rounds):
@@ -164,9 +168,7 @@ def alternate(trainers: Sequence[Trainer], rounds: int, warm_up: int) -> list[li
 def one_after_the_other(
     trainers: Sequence[Callable[[], Trainer]], rounds: int, warm_up: int
 ) -> list[list[Message]]:
-    """The same where the machine has no memory for all of them: each is started when the one before has
-    ended.
-    """
+    """The same for trainers that do not fit in memory together: each starts when the last has ended."""
     counted = []
     for start in trainers:
         with start() as trainer:

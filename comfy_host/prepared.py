@@ -8,7 +8,7 @@ from ..trainer.adapters.hooks import attached
 from ..trainer.adapters.lora import LoraAdapter
 from ..trainer.data.latents import LatentPicture
 from ..trainer.layers.checkpointing import checkpointed
-from ..trainer.layers.frozen import lean_and_quick
+from ..trainer.layers.frozen import save_memory
 from ..trainer.objective.grid import LossGrid
 from ..trainer.run.work import Work
 from ..trainer.seeds import stream
@@ -52,7 +52,7 @@ class Prepared:
         with ExitStack() as stack:
             stack.enter_context(trainable(network.modules))
             stack.enter_context(network.ready())
-            stack.enter_context(lean_and_quick(network.layers()))
+            stack.enter_context(save_memory(network.layers()))
             stack.enter_context(attached(self.adapters))
             stack.enter_context(checkpointed(blocks))
             yield

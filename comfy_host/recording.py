@@ -41,8 +41,8 @@ def tell_what_was_found(record: RunRecord, prepared: Prepared, progress: Progres
         record.hear(
             Notice(
                 0,
-                "the model did not fit and was loaded in part, which makes training slow and takes more memory"
-                " again; lower the batch size or the resolution, or close what else uses the GPU",
+                "the model did not fit and was loaded in part, which makes training slow and takes more"
+                " memory again; lower the batch size or the resolution, or close what else uses the GPU",
             )
         )
     for line in _upstream(prepared):

@@ -1,7 +1,7 @@
 """Expands emoji-sd15-int8.safetensors (38 MB) into an ordinary SD 1.5-family checkpoint in fp16 (303 MB).
 
-Made here, the same on every machine: the fp16 weights from int8 and scales, the token table (random, from a
-seed), and the text layers 1 to 11, which change nothing until a LoRA changes them.
+The result is the same on every machine. It has the fp16 weights, from int8 values and scales; the token
+table, random from a seed; and the text layers 1 to 11, which change nothing until a LoRA changes them.
 """
 
 import hashlib
@@ -15,7 +15,10 @@ NAME = "emoji-sd15.safetensors"
 SOURCE_KEY = "expanded_from"  # in the file's metadata: the hash of what it was made from
 
 TEXT_MODEL = "cond_stage_model.transformer.text_model."
-TOKENS, WIDTH, TOKEN_SEED, TOKEN_SCALE = 49408, 768, 1234, 0.5
+TOKENS = 49408
+WIDTH = 768
+TOKEN_SEED = 1234
+TOKEN_SCALE = 0.5
 LAYERS = 12
 
 
@@ -50,9 +53,9 @@ def unpack_weights(packed: dict) -> dict:
 
 
 def token_table():
-    """[tokens, width] in fp16.
+    """The embeddings of all tokens, [tokens, width] in fp16.
 
-    NumPy's RandomState is promised to stay the same for ever, torch's generator is not.
+    They come from NumPy's RandomState, which is promised to stay the same for ever; torch's generator is not.
     """
     import numpy as np
     import torch
@@ -64,7 +67,7 @@ def token_table():
 
 
 def identity_layers(checkpoint: dict) -> dict:
-    """Text layers 1 to 11, shaped like layer 0. What each adds to the residual stream is zero."""
+    """Text layers 1 to 11 in the shape of layer 0, each of which adds zero to the residual stream."""
     first = f"{TEXT_MODEL}encoder.layers.0."
     shapes = {
         name.removeprefix(first): tensor.shape
@@ -103,5 +106,5 @@ def read_metadata(file: Path) -> dict[str, str]:
 
 
 def _fingerprint(packed: Path) -> str:
-    """Changes with the packed file and with this one."""
+    """A hash that changes with the packed file and with this module."""
     return hashlib.sha256(packed.read_bytes() + Path(__file__).read_bytes()).hexdigest()

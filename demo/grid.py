@@ -1,4 +1,4 @@
-"""Draws before_after.png: a row without the LoRA, one with it, one of the pictures neither has seen."""
+"""Draws before_after.png: a row without the LoRA, one with it, and one of held-out pictures."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,18 @@ from PIL import Image, ImageDraw, ImageFont
 CELL = 160  # pixels
 GAP = 8
 LABEL_WIDTH = 150
-TITLE_HEIGHT, CAPTION_HEIGHT = 40, 34
+TITLE_HEIGHT = 40
+CAPTION_HEIGHT = 34
 INK = "#222222"
 
 
 def draw_grid(
     title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image]]], cell: int = CELL
 ) -> Image.Image:
-    """rows: (label, one picture a column). Labels stand left of the rows and above the columns."""
+    """A picture of labelled rows and columns.
+
+    rows: (label, one picture per column). Labels stand left of the rows and above the columns.
+    """
     top = TITLE_HEIGHT + CAPTION_HEIGHT
     pitch = cell + GAP
     grid = Image.new("RGB", (LABEL_WIDTH + len(columns) * pitch, top + len(rows) * pitch), "white")
@@ -34,8 +38,5 @@ def _fit(picture: Image.Image, cell: int) -> Image.Image:
 
 
 def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """Pillow's own font, so that no font of the machine is needed.
-
-    Always one with anchors: Pillow 10.1 and newer.
-    """
+    """Pillow's own font, so that no font of the machine is needed. It needs Pillow 10.1 or newer."""
     return ImageFont.load_default(size)

@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 10  # where the console is a file, in which a bar cannot
 
 
 class TrainingProgress:
-    """Give `on_event` to Client.run, inside a `with` block."""
+    """Shows the progress of a training. Use it in a `with` block and give its `on_event` to Client.run."""
 
     def __init__(self) -> None:
         self.first_step_at: float | None = None  # seconds since 1970
@@ -44,7 +44,7 @@ class TrainingProgress:
             self._close_bar()
 
     def _show_phase(self, text: str) -> None:
-        """One line for each phase; its own count ("... 12/60") is not repeated for every tick."""
+        """One line per phase; a phase that counts ("... 12/60") is not shown again for every number."""
         phase = re.sub(r" *\d+/\d+$", "", text)
         if phase != self._phase and self._bar is None:
             say(phase)

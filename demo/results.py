@@ -36,7 +36,7 @@ def write_results(
     pairs: Sequence[Pair],
     trigger_word: str,
 ) -> dict[str, Any]:
-    """Returns the summary with the written files in it; lora and steps_file are copied or read, and stay."""
+    """Writes all files, and returns the summary with their names in it. The sources stay as they are."""
     output.mkdir(parents=True, exist_ok=True)
     files = {
         "lora": output / lora.name,
@@ -64,7 +64,7 @@ def before_after(pairs: Sequence[Pair], trigger_word: str) -> Image.Image:
 
 def _title(trigger_word: str) -> str:
     after = f' after the trigger word "{trigger_word}"' if trigger_word else ""
-    return f"prompt: the caption of the column{after}; one seed a column"
+    return f"prompt: the caption of the column{after}; one seed per column"
 
 
 def curves(steps_file: Path, summary: dict[str, Any]) -> Image.Image:

@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def run(host: Host, base: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains, draws, writes everything to the output folder and returns the summary."""
+    """Trains, draws pictures, writes everything to the output folder and returns the summary."""
     stage_checkpoint(base)
     stage_dataset(base)
     workflow = read_workflow().prepared(options.steps)
@@ -99,7 +99,7 @@ def _train(client: Client, workflow: DemoWorkflow, progress: TrainingProgress) -
 
 
 def _draw_the_others(client: Client, workflow: DemoWorkflow) -> list[Pair]:
-    """The remaining columns. ComfyUI has the trained LoRA in its cache, so that only the samplers run."""
+    """Draws the remaining columns. The trained LoRA is in ComfyUI's cache, so that only the samplers run."""
     pairs = []
     with progress_bar("drawing", len(CAPTIONS)) as bar:
         bar.update()  # the first column came with the training
@@ -135,7 +135,7 @@ def _shown(execution: Execution, node_id: str, key: str) -> dict[str, Any]:
 
 
 def _seconds_to_first_step(progress: TrainingProgress) -> float:
-    """From the start of the command that the person gave."""
+    """Seconds from the start of the command that the person gave to the first training step."""
     if progress.first_step_at is None:
         raise HostError("Expected dadapt_lora.step events from Train, none came.")
     return round(progress.first_step_at - float(os.environ[STARTED_VARIABLE]), 1)

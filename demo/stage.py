@@ -14,8 +14,9 @@ INPUT_FOLDER = "dadapt_demo"  # below input/, as the example workflows name it
 
 
 def stage_checkpoint(base: Path) -> Path:
-    """Makes models/checkpoints/emoji-sd15.safetensors below `base`, a hard link to one file where the disk
-    allows.
+    """Makes models/checkpoints/emoji-sd15.safetensors below `base`.
+
+    All base directories have hard links to one file, where the disk allows that.
     """
     expanded = local_folder() / "demo" / checkpoint.NAME
     checkpoint.expand(expanded)
@@ -41,7 +42,7 @@ def stage_dataset(base: Path) -> Path:
 
 
 def heldout_pictures() -> dict[str, Path]:
-    """{caption: picture} of the held-out folder."""
+    """The pictures of the held-out folder by their captions."""
     captions = _files(DATASET / "heldout", ".txt")
     return {file.read_text(encoding="utf-8").strip(): file.with_suffix(".png") for file in captions}
 

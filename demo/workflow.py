@@ -15,7 +15,7 @@ EXAMPLE = CHECKOUT / "example_workflows" / "api" / "dadapt_lora_api.json"
 
 @dataclass(frozen=True)
 class Branch:
-    """One way from a model to a picture: node ids."""
+    """The ids of the nodes on one way from a model to a picture."""
 
     sampler: str
     prompt: str
@@ -38,7 +38,7 @@ class DemoWorkflow:
         return self.nodes[self.dataset]["inputs"]["trigger_word"]
 
     def prepared(self, steps: int | None) -> "DemoWorkflow":
-        """With that many steps where given, and with the LoRA file of an earlier demo written over."""
+        """A copy with that many steps, if given, that overwrites the LoRA file of an earlier demo."""
         nodes = deepcopy(self.nodes)
         nodes[self.save]["inputs"]["existing_file"] = "overwrite"
         if steps is not None:
@@ -55,7 +55,7 @@ class DemoWorkflow:
 
 
 def read_workflow(file: Path = EXAMPLE) -> DemoWorkflow:
-    """Raises HostError where the file lacks a node that the demo needs."""
+    """Reads the workflow. Raises HostError where it lacks a node that the demo needs."""
     nodes = json.loads(file.read_text(encoding="utf-8"))
     train = _only(nodes, "DAdaptTrain")
     branches = [_branch(nodes, picture) for picture in _of_type(nodes, "SaveImage")]
@@ -66,7 +66,8 @@ def read_workflow(file: Path = EXAMPLE) -> DemoWorkflow:
             f"Expected one Save Image behind Train and one that is not, in {file.name}; found"
             f" {len(with_lora)} and {len(without_lora)}."
         )
-    dataset, save = _only(nodes, "DAdaptLoadDataset"), _only(nodes, "DAdaptSaveLoRA")
+    dataset = _only(nodes, "DAdaptLoadDataset")
+    save = _only(nodes, "DAdaptSaveLoRA")
     return DemoWorkflow(nodes, dataset, train, save, without_lora[0], with_lora[0])
 
 
@@ -89,7 +90,7 @@ def _ancestors(nodes: Workflow, node_id: str) -> set[str]:
 
 
 def _sources(node: dict) -> Iterator[str]:
-    """A linked input is [node id, output number]."""
+    """The ids of the nodes that this one gets inputs from: a linked input is [node id, output number]."""
     return (value[0] for value in node["inputs"].values() if isinstance(value, list))
 
 

@@ -1,9 +1,10 @@
-"""A real ComfyUI for the demo, the tests and the benchmarks. No part of the nodes: ComfyUI never imports this
-package.
+"""A real ComfyUI for the demo, the tests and the benchmarks.
+
+The nodes do not need this package, and ComfyUI never imports it.
 
 errors.py       HostError
 console.py      the one place that writes to the person
-layout.py       where everything lies; Host; the environment variables
+layout.py       where everything lies; Host, a ComfyUI and its Python; the environment variables
 pins.py         every version that is installed
 files.py        atomic replacing, links, stamps
 lock.py         one setup at a time across processes

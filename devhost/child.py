@@ -13,8 +13,8 @@ SECONDS_TO_CLEAN_UP = 30
 def run_in_foreground(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
     """Returns the exit status. `environment` is added to this process's own.
 
-    On Ctrl-C the terminal tells the command as well, and it stops its server first; on SIGTERM it is passed
-    on.
+    On Ctrl-C the terminal tells the command as well, which then stops its server first. A SIGTERM is passed
+    on to the command.
     """
     signal.signal(signal.SIGTERM, _raise_exit)
     process = subprocess.Popen(command, cwd=folder, env=clean_environment() | dict(environment))

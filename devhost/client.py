@@ -24,7 +24,7 @@ HISTORY_SECONDS = 20  # the history is written a moment after the last event
 
 
 class Client:
-    """`with Client(server.url) as client: client.run(workflow)`.
+    """Use it as `with Client(server.url) as client: client.run(workflow)`.
 
     Several prompts may be queued and waited for.
     """
@@ -57,9 +57,9 @@ class Client:
     # workflows
 
     def run(self, workflow: Workflow, on_event: OnEvent | None = None, timeout: float = 3600) -> Execution:
-        """submit, then wait.
+        """Queues a workflow and waits for its end.
 
-        A node that fails raises nothing: it is the Execution's `error`, see Execution.check.
+        A node that fails raises nothing here: it is the Execution's `error`, see Execution.check.
         """
         return self.wait(self.submit(workflow), on_event, timeout)
 
@@ -83,7 +83,8 @@ class Client:
         Raises HostError after `timeout` seconds, ServerFailed when the server goes away.
         """
         execution = self._execution(prompt_id)
-        seen, give_up = 0, time.monotonic() + timeout
+        seen = 0
+        give_up = time.monotonic() + timeout
         while True:
             new = self._wait_for_events(execution, seen, give_up)
             seen += len(new)
@@ -94,13 +95,13 @@ class Client:
                 return execution
 
     def wait_for(self, prompt_id: str, accept: Callable[[Event], bool], timeout: float = 3600) -> Event:
-        """The first event of the prompt that `accept` takes, one that came already included; the prompt runs
-        on.
+        """The first event of the prompt for which `accept` is true, while the prompt runs on.
 
-        Raises HostError when the prompt ends without one.
+        The event may have come before this call. Raises HostError when the prompt ends without one.
         """
         execution = self._execution(prompt_id)
-        seen, give_up = 0, time.monotonic() + timeout
+        seen = 0
+        give_up = time.monotonic() + timeout
         while True:
             new = self._wait_for_events(execution, seen, give_up)
             seen += len(new)
@@ -140,14 +141,14 @@ class Client:
         return self.get_json("/queue")
 
     def view(self, image: dict[str, str]) -> bytes:
-        """The file that a reference of an output node ({"filename", "subfolder", "type"}) stands for."""
+        """The file that an output node refers to by {"filename", "subfolder", "type"}."""
         return self._call(self._get("/view", params=image))
 
     def get_json(self, path: str) -> Any:
         return json.loads(self._call(self._get(path)))
 
     def post_json(self, path: str, body: dict[str, Any]) -> Any:
-        """Raises HostError when the answer is no 200. Returns None for an empty answer."""
+        """The answer, None for an empty one. Raises HostError when its status is not 200."""
         status, answer = self._call(self._post(path, body))
         if status != 200:
             raise HostError(f"POST {path} was answered {status}: {answer}")

@@ -52,9 +52,7 @@ def _prepare(options: argparse.Namespace) -> Host:
 
 
 def _run_module(host: Host, folders: Sequence[Path], module: str, arguments: Sequence[str]) -> int:
-    """Runs a module under ComfyUI's Python, which is told of the host and of the time this command
-    started.
-    """
+    """Runs a module under ComfyUI's Python; it is told the ComfyUI in use and when this command started."""
     command = [str(host.python), str(RUN_MODULE), *map(str, folders), "--", module, *arguments]
     status = run_in_foreground(command, CHECKOUT, host.to_environment() | {STARTED_VARIABLE: str(STARTED)})
     if status < 0:

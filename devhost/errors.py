@@ -1,4 +1,4 @@
-"""What goes wrong around the host.
+"""What goes wrong around ComfyUI.
 
 HostError                  a sentence for the person, without traceback
 ├── ServerFailed           ComfyUI did not start, or died

@@ -43,12 +43,12 @@ class Execution:
 
     @property
     def cached_nodes(self) -> set[str]:
-        """Nodes whose earlier result was used, by `execution_cached`."""
+        """The nodes whose earlier result was used, as `execution_cached` events say."""
         return {node for event in self.events_of("execution_cached") for node in event.data.get("nodes", [])}
 
     @property
     def executed_nodes(self) -> set[str]:
-        """Nodes that really ran, by `executing`, which is not sent for a cached one."""
+        """The nodes that really ran, as `executing` events say, which are not sent for cached nodes."""
         return {event.data["node"] for event in self.events_of("executing") if event.data.get("node")}
 
     def events_of(self, *types: str) -> list[Event]:
@@ -67,14 +67,15 @@ class Execution:
         )
 
     def take(self, event: Event) -> None:
-        """Appends an event and draws its conclusion."""
+        """Appends an event, and sets the status that follows from it."""
         self.events.append(event)
         if event.type == "execution_success":
             self.status = "success"
         elif event.type == "execution_interrupted":
             self.status = "interrupted"
         elif event.type == "execution_error":
-            self.status, self.error = "error", _failure(event.data)
+            self.status = "error"
+            self.error = _failure(event.data)
 
 
 def _failure(data: dict[str, Any]) -> NodeFailure:

@@ -1,7 +1,7 @@
 """Uses a ComfyUI that is already on the machine.
 
 The one thing that is changed there is its Python environment: what requirements.txt names and it lacks, or
-has in another version, is installed, after saying so. All else that is installed already is handed to pip as
+has in another version, is installed, after saying so. All else that is installed already is given to pip as
 constraints, so that no torch, numpy or transformers of the user is ever replaced.
 """
 
@@ -18,7 +18,7 @@ from .setup import REQUIREMENTS_FILE
 
 
 def use_existing(comfyui: Path, python: Path | None) -> Host:
-    """Raises HostError where the folder is no ComfyUI or no Python can be found for it."""
+    """That ComfyUI with its Python. Raises HostError where either cannot be found."""
     comfyui = comfyui.expanduser().absolute()
     if not (comfyui / "main.py").is_file() or not (comfyui / "folder_paths.py").is_file():
         raise HostError(

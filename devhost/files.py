@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, folder links, and stamps."""
+"""Files and folders that are written whole or not at all, links to folders, and stamps."""
 
 import hashlib
 import json
@@ -37,8 +37,9 @@ def remove_stamp(folder: Path) -> None:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Gives a path to write to; it becomes `target` when the block ends well, and is removed when it does
-    not.
+    """Gives a path to write to, which becomes `target` when the block ends without an error.
+
+    After an error it is removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
@@ -51,8 +52,9 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Gives an empty folder to fill; it takes the place of `target` when the block ends well."""
-    partial, old = target.with_name(target.name + ".partial"), target.with_name(target.name + ".old")
+    """Gives an empty folder to fill, which replaces `target` when the block ends without an error."""
+    partial = target.with_name(target.name + ".partial")
+    old = target.with_name(target.name + ".old")
     for leftover in (partial, old):  # of a run that was killed
         remove_folder(leftover)
     partial.mkdir(parents=True)
@@ -69,8 +71,9 @@ def remove_folder(folder: Path) -> None:
 
 
 def link_folder(link: Path, target: Path) -> None:
-    """Makes `link` lead to the folder `target`, in place of another link; a file or folder there is an
-    error.
+    """Makes `link` lead to the folder `target`, in place of another link.
+
+    Raises HostError where there is a file or a folder instead of a link.
     """
     if is_link(link):
         if link.exists() and link.resolve() == target.resolve():

@@ -1,7 +1,6 @@
-"""ComfyUI's modules in this process, without its server: for what calls them directly, in a process of its
-own.
+"""ComfyUI's modules in this process, without its server, for code that calls them directly.
 
-Call `start_comfyui` before anything imports torch's or ComfyUI's modules; it can be done once a process.
+Call `start_comfyui` before anything imports torch's or ComfyUI's modules, and once per process.
 """
 
 import asyncio
@@ -12,15 +11,16 @@ from pathlib import Path
 def start_comfyui(
     comfyui: Path, base: Path, device: str = "cpu", *, server: bool = True, pytorch_attention: bool = True
 ) -> None:
-    """After this, `comfy`, `folder_paths`, ... can be imported; `base` is ComfyUI's base directory.
+    """After this, `comfy`, `folder_paths`, ... can be imported. `base` is ComfyUI's base directory.
 
     device: "cpu", or "cuda" for what ComfyUI chooses.
     server: make the PromptServer that progress is sent through. Nothing listens: what is sent waits for ever.
-    pytorch_attention: PyTorch's, which ComfyUI takes by itself on a GPU. Its own choice on a CPU writes in
-    place: its trainer fails there.
+    pytorch_attention: use PyTorch's, as ComfyUI does by itself on a GPU. What it chooses on a CPU writes in
+        place, so that its own trainer fails there.
     """
     sys.path.insert(0, str(comfyui))  # before this checkout, whose nodes/ would hide ComfyUI's nodes.py
-    arguments, sys.argv = sys.argv, ["main.py", *_options(base, device, pytorch_attention)]
+    arguments = sys.argv
+    sys.argv = ["main.py", *_options(base, device, pytorch_attention)]
     try:
         import comfy.options
 

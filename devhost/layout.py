@@ -4,7 +4,7 @@ Shared between checkouts when DADAPT_LORA_HOST names a folder, else in `.host/` 
 
     env/        the virtual environment that runs ComfyUI
     ComfyUI/    ComfyUI itself
-    tools/      pytest and its company, one folder per Python version, never inside env/
+    tools/      pytest and what the tests need beside it, one folder per Python version, never inside env/
     lint/       a small virtual environment with ruff
 
 Always in this checkout: `.host/base/` (models, input, output, user, database, custom_nodes of the demo's
@@ -42,7 +42,7 @@ class Host:
 
     @classmethod
     def from_environment(cls) -> "Host":
-        """The host that run.py chose. Raises HostError where run.py did not start this process."""
+        """The ComfyUI that run.py chose. Raises HostError where run.py did not start this process."""
         missing = [name for name in (COMFYUI_VARIABLE, PYTHON_VARIABLE) if not os.environ.get(name)]
         if missing:
             raise HostError(
@@ -80,5 +80,5 @@ def script_of(environment: Path, name: str) -> Path:
 
 
 def own_host() -> Host:
-    """The host that `setup` makes."""
+    """The ComfyUI and the environment that `setup` makes."""
     return Host(shared_folder() / "ComfyUI", python_of(shared_folder() / "env"))

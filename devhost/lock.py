@@ -13,8 +13,8 @@ from .console import say
 def exclusive(folder: Path) -> Iterator[None]:
     """Waits until no other process is inside `exclusive(folder)`.
 
-    An SQLite transaction: the operating system ends it with the process, however that died, so no stale lock
-    is left.
+    The lock is an SQLite transaction. The operating system ends it with the process, however that died, so
+    that no stale lock is left.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(folder / "lock.sqlite", timeout=0, isolation_level=None)) as database:

@@ -9,9 +9,9 @@ NAME = "comfyui_dadapt_lora"
 
 
 def load_pack() -> None:
-    """After this, `comfyui_dadapt_lora.trainer` and its neighbours can be imported.
+    """After this, `comfyui_dadapt_lora.trainer` and the pack's other packages can be imported.
 
-    Nothing heavy is imported by it.
+    It imports nothing heavy itself.
     """
     if NAME not in sys.modules:
         spec = importlib.util.spec_from_file_location(

@@ -56,8 +56,8 @@ TEST_TOOLS = (
     "playwright==1.65.2",
 )
 
-# Installed without what they ask for: numpy, scipy, Pillow and packaging are the host's, and the rest of it
-# nobody here uses.
+# Installed without their own requirements: numpy, scipy, Pillow and packaging are ComfyUI's, and the others
+# are not used here.
 TEST_TOOLS_ALONE = (
     "scikit-learn>=1.5,<2",  # Iris and Wine; with the three below
     "joblib>=1.4,<1.6",

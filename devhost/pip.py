@@ -1,7 +1,6 @@
 """Virtual environments, and pip inside them.
 
-What pip writes goes to stderr. PYTHONPATH is taken away from every Python started here: it belongs to another
-one.
+What pip writes goes to stderr. Every Python is started without PYTHONPATH, which was meant for another one.
 """
 
 import os
@@ -21,9 +20,9 @@ def clean_environment() -> dict[str, str]:
 
 
 def make_environment(folder: Path) -> Path:
-    """Makes a fresh environment of the Python that runs this, in place of what was there.
+    """Makes a fresh environment of the Python that runs this, and returns its Python.
 
-    Returns its Python.
+    What was in the folder before is gone.
     """
     try:
         _call([sys.executable, "-m", "venv", "--clear", str(folder)])
@@ -36,12 +35,12 @@ def make_environment(folder: Path) -> Path:
 
 
 def install(python: Path, requirements: Sequence[str], *options: str) -> None:
-    """`pip install` for that Python. Raises HostError."""
+    """Runs `pip install` for that Python. Raises HostError where pip fails."""
     pip(python, "install", *options, *requirements)
 
 
 def pip(python: Path, *arguments: str) -> None:
-    """Runs pip where the person can follow it."""
+    """Runs pip where the person can follow it. Raises HostError where it fails."""
     try:
         _call([*pip_command(python), *arguments])
     except subprocess.CalledProcessError as error:
@@ -55,8 +54,9 @@ def ask_pip(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def pip_command(python: Path) -> list[str]:
-    """That Python's own pip, or where it has none (uv makes such environments) the pip of the Python that
-    runs this.
+    """How to call pip for that Python. Raises HostError where there is none.
+
+    An environment that uv made has no pip of its own. Then it is the pip of the Python that runs this.
     """
     options = ["--disable-pip-version-check", "--no-input"]
     if _has_pip(python):

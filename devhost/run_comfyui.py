@@ -13,9 +13,10 @@ import threading
 
 
 def main() -> None:
-    comfyui, arguments = sys.argv[1], sys.argv[2:]
+    comfyui, *arguments = sys.argv[1:]
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
-    main_file = os.path.join(comfyui, "main.py")  # noqa: PTH118  pathlib is not worth its import before ComfyUI's own start
+    # os.path, because pathlib is not worth its import before ComfyUI's own start
+    main_file = os.path.join(comfyui, "main.py")  # noqa: PTH118
     sys.path[:] = [comfyui, *(path for path in sys.path if path != os.path.dirname(__file__))]  # noqa: PTH120
     sys.argv[:] = [main_file, *arguments]
     runpy.run_path(main_file, run_name="__main__")

@@ -12,7 +12,8 @@ import sys
 
 def main() -> None:
     divider = sys.argv.index("--")
-    folders, module, arguments = sys.argv[1:divider], sys.argv[divider + 1], sys.argv[divider + 2 :]
+    folders = sys.argv[1:divider]
+    module, *arguments = sys.argv[divider + 1 :]
     sys.path[:] = [*folders, *(path for path in sys.path if path != _own_folder())]
     sys.argv[:] = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -24,8 +24,8 @@ LOG_LINES_SHOWN = 25
 # A log that is complete when the process dies, with a traceback where it crashes in native code.
 _SERVER_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "PYTHONIOENCODING": "utf-8"}
 # Threads that wait for each other by spinning starve where other processes want the cores: steps took 2 to 20
-# times as long. A little of it, which only GNU's OpenMP can be asked for, is worth it: on an idle machine a
-# step takes 0.6 of the time that it takes without any.
+# times as long. A little spinning, which only GNU's OpenMP can be asked for, is worth it: on an idle machine
+# a step takes 60% of the time that it takes without any.
 _CPU_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 # A group of its own: Ctrl-C reaches us alone, and we stop the server in order.
 if sys.platform == "win32":
@@ -37,11 +37,10 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class HostServer:
-    """Starts ComfyUI on entering, returns when it answers, and stops it on leaving whatever happens in
-    between.
+    """A ComfyUI that runs as long as a `with` block: entering returns when it answers, leaving stops it.
 
-    base: its own folders (prepare_base); made where missing.
-    device: auto takes CUDA where the host's torch sees it.
+    base: the base directory with its folders (prepare_base); made where missing.
+    device: auto takes CUDA where ComfyUI's torch sees it.
     arguments: more options for main.py, such as ("--extra-model-paths-config", "x.yaml").
     custom_nodes: names in base/custom_nodes that load; no others do.
     log: file for all that ComfyUI writes, default base/comfyui.log; a new start overwrites it.
@@ -89,7 +88,7 @@ class HostServer:
             ) from error
 
     def start(self) -> None:
-        """Raises ServerFailed with the last log lines when ComfyUI ends or stays silent."""
+        """Returns when ComfyUI answers. Raises ServerFailed with the last log lines when it does not."""
         prepare_base(self.base)
         self.port = _free_port()
         try:
@@ -101,7 +100,8 @@ class HostServer:
 
     def stop(self) -> None:
         """Ends ComfyUI and what it started. Does nothing when it is not running."""
-        process, self._process = self._process, None
+        process = self._process
+        self._process = None
         if process is not None:
             _end_process(process)
 
@@ -159,7 +159,7 @@ class HostServer:
 
 
 def choose_device(python: Path, wanted: Device) -> Literal["cpu", "cuda"]:
-    """Raises HostError when cuda is wanted and that Python's torch does not see it."""
+    """The device to run on. Raises HostError when cuda is wanted and that Python's torch does not see it."""
     if wanted == "cpu" or (wanted == "auto" and _no_device_file()):
         return "cpu"
     if torch_sees_cuda(python):
@@ -177,8 +177,9 @@ def torch_sees_cuda(python: Path) -> bool:
 
 
 def _no_device_file() -> bool:
-    """True where no driver can be present (NVIDIA, AMD, WSL), which spares the seconds that importing torch
-    takes.
+    """True where no GPU driver can be present (NVIDIA, AMD, WSL).
+
+    This spares the seconds that importing torch takes.
     """
     return sys.platform == "linux" and not any(
         Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg")
@@ -207,7 +208,7 @@ def _end_process(process: subprocess.Popen[bytes], patience: float = 10) -> None
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """The process and its children; the children also where it has ended already."""
+    """Kills the process and its children, and the children also where the process has ended already."""
     if sys.platform == "win32":
         subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
         return

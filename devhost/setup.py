@@ -22,7 +22,7 @@ REQUIREMENTS_FILE = CHECKOUT / "requirements.txt"
 
 
 def prepare_host() -> Host:
-    """Our own environment and ComfyUI, about 5.5 GB. Raises HostError."""
+    """Our own environment and ComfyUI, about 5.5 GB. Raises HostError where they cannot be made."""
     host = own_host()
     if not (_environment_is_ready(host) and _comfyui_is_ready(host)):
         with exclusive(shared_folder()):
@@ -34,11 +34,9 @@ def prepare_host() -> Host:
 
 
 def prepare_test_tools(python: Path) -> Path:
-    """The folder to put on that Python's sys.path so that it has pytest and its company."""
-    folder, wanted = (
-        shared_folder() / "tools" / _python_tag(python),
-        fingerprint(pins.TEST_TOOLS, pins.TEST_TOOLS_ALONE),
-    )
+    """The folder to put on that Python's sys.path so that it has pytest and what the tests need."""
+    folder = shared_folder() / "tools" / _python_tag(python)
+    wanted = fingerprint(pins.TEST_TOOLS, pins.TEST_TOOLS_ALONE)
     if read_stamp(folder) != wanted:
         with exclusive(shared_folder()):
             if read_stamp(folder) != wanted:
@@ -52,7 +50,8 @@ def prepare_test_tools(python: Path) -> Path:
 
 def prepare_ruff() -> Path:
     """The ruff program, in a small environment of its own: lint needs no ComfyUI."""
-    folder, wanted = shared_folder() / "lint", fingerprint(pins.LINT_TOOLS)
+    folder = shared_folder() / "lint"
+    wanted = fingerprint(pins.LINT_TOOLS)
     if read_stamp(folder) != wanted:
         with exclusive(shared_folder()):
             if read_stamp(folder) != wanted:

@@ -17,7 +17,7 @@ LONGEST_SHOWN = 120  # characters
 
 
 class TrainerError(Exception):
-    """Base of all errors of this pack."""
+    """The base of all errors that this pack raises on purpose."""
 
 
 class SettingError(TrainerError, ValueError):

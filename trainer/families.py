@@ -1,8 +1,9 @@
-"""Which layers of a model family a LoRA adapts: the ones that the established trainer adapts, so that files
-mean the same everywhere.
+"""Which layers of a model family a LoRA adapts.
+
+They are the ones that kohya's sd-scripts adapts, so that files mean the same everywhere.
 
 SD 1.5: 192 layers of the UNet (every linear layer and 1x1 projection of its transformer blocks) and 72 of the
-text encoder (12 x 6). With all of its layers, the UNet has 282.
+text encoder (12 x 6). If all its layers are adapted, the UNet has 282.
 """
 
 import re
@@ -16,24 +17,24 @@ class Family:
     """A model family that can be trained: which layers, and how files name it."""
 
     name: str
-    unet_layers: re.Pattern[str]  # of module names below the UNet
-    text_layers: re.Pattern[str]  # of module names below the text encoder
-    unet_blocks: re.Pattern[str]  # of modules below the UNet, which checkpointing computes twice
-    text_blocks: re.Pattern[str]
+    unet_layers: re.Pattern[str]  # matches module names below the UNet
+    text_layers: re.Pattern[str]  # matches module names below the text encoder
+    unet_blocks: re.Pattern[str]  # names below the UNet of the blocks for gradient checkpointing
+    text_blocks: re.Pattern[str]  # the same below the text encoder
     text_prefixes: dict[str, str]  # text model -> prefix of its layers in LoRA files
     diffusers_names: bool  # files name UNet layers as diffusers does, not by the raw checkpoint
-    activation_bytes: int  # that a step keeps of a picture in 16 bit, for each latent pixel
-    checkpointed_bytes: int  # the same with checkpointing
+    activation_bytes: int  # saved for backward per latent pixel of a picture, in 16 bit
+    checkpointed_bytes: int  # the same with gradient checkpointing
     architecture: str  # modelspec.architecture, without "/lora"
     base_version: str  # ss_base_model_version
 
 
 _TRANSFORMER_LAYERS = re.compile(
-    r"(?:transformer_blocks\.\d+\.(?:attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2))|\.proj_(?:in|out))$"
+    r"(?:transformer_blocks\.\d+\.(?:attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2))"
+    r"|\.proj_(?:in|out))$"
 )
-_UNET_BLOCKS = re.compile(
-    r"^(?:(?:input_blocks|output_blocks)\.\d+\.\d+|middle_block\.\d+)$"
-)  # below the sequences of blocks
+# The members of the sequences that the UNet's blocks are.
+_UNET_BLOCKS = re.compile(r"^(?:(?:input_blocks|output_blocks)\.\d+\.\d+|middle_block\.\d+)$")
 _CLIP_BLOCKS = re.compile(r"text_model\.encoder\.layers\.\d+$")
 _CLIP_LAYERS = re.compile(r"text_model\.encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])$")
 FAMILIES = {
@@ -45,8 +46,8 @@ FAMILIES = {
         text_blocks=_CLIP_BLOCKS,
         text_prefixes={"clip_l": "lora_te_"},
         diffusers_names=True,
-        # measured on a CPU in bf16: 190,000 and 120,000; autocast on a GPU keeps what norms give in fp32,
-        # which doubles most of it
+        # Measured on a CPU in bf16: 190,000 and 120,000. Autocast on a GPU saves the outputs of norms in
+        # fp32, which doubles most of it.
         activation_bytes=400_000,
         checkpointed_bytes=150_000,
         architecture="stable-diffusion-v1",
@@ -55,12 +56,15 @@ FAMILIES = {
 }
 
 
-def family_of(host_class: str) -> Family:
-    """The family for the host's name of it, as "SD15". Raises `ModelError` that names what is supported."""
-    if host_class not in FAMILIES:
+def family_of(comfyui_class: str) -> Family:
+    """The family that ComfyUI calls by this class name, such as "SD15".
+
+    Raises `ModelError` that names the families that are supported.
+    """
+    if comfyui_class not in FAMILIES:
         supported = ", ".join(family.name for family in FAMILIES.values())
         raise ModelError(
-            f"This model is of the family {host_class}, which cannot be trained yet. Expected a checkpoint"
+            f"This model is of the family {comfyui_class}, which cannot be trained yet. Expected a checkpoint"
             f" of: {supported}. Load such a checkpoint in the Load Checkpoint node."
         )
-    return FAMILIES[host_class]
+    return FAMILIES[comfyui_class]

@@ -1,4 +1,4 @@
-"""The packages of requirements.txt: saying in words that one is missing, and stopping them from printing."""
+"""Imports the packages of requirements.txt: says what to do where one is missing, and stops their prints."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from .errors import SettingError
 
 
 def package(name: str, what_for: str) -> ModuleType:
-    """The module `name`. Raises `SettingError` that says how to install it."""
+    """The module `name`. Raises `SettingError` that says how to install it where it is missing."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
@@ -25,6 +25,6 @@ def package(name: str, what_for: str) -> ModuleType:
 
 
 def quietly(build: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
-    """What `build` gives. The optimizers of these packages print in their constructors."""
+    """What `build` returns, without what it prints: these packages' optimizers print when they are made."""
     with contextlib.redirect_stdout(io.StringIO()):
         return build(*arguments, **settings)

@@ -15,11 +15,10 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass
 class LossScale:
-    """Multiplies an fp16 run's loss so that its small gradients do not vanish below 6e-8 (Micikevicius et al.
-    2018, arXiv 1710.03740).
+    """Multiplies the loss of an fp16 run, so that small gradients do not vanish below 6e-8.
 
-    The scale is a power of two; it halves after a step that overflowed and doubles after `patience` good
-    ones.
+    Micikevicius et al. 2018, arXiv 1710.03740. The scale is a power of two: it halves after a step that
+    overflowed, and doubles after `patience` good steps in a row.
     """
 
     value: float = 2.0**14
@@ -29,11 +28,13 @@ class LossScale:
 
     def after_step(self, finite: bool) -> None:
         if not finite:
-            self.value, self._good = max(1.0, self.value / 2), 0
+            self.value = max(1.0, self.value / 2)
+            self._good = 0
         elif self.value < self.most:
             self._good += 1
             if self._good == self.patience:
-                self.value, self._good = self.value * 2, 0
+                self.value *= 2
+                self._good = 0
 
     def state(self) -> dict[str, Any]:
         return {"value": self.value, "good": self._good}
@@ -51,13 +52,13 @@ class Precision:
     device: torch.device
 
     def autocast(self) -> AbstractContextManager:
-        """The network runs inside this; fp32 needs nothing."""
+        """What the network runs inside. It does nothing in fp32."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def loss_scale(self) -> LossScale:
-        """1 and fixed but for fp16."""
+        """The scale of a new run. Only in fp16 it is other than 1, and changes."""
         return LossScale() if self.dtype == torch.float16 else LossScale(value=1.0, most=1.0)
 
     def __str__(self) -> str:
@@ -65,11 +66,12 @@ class Precision:
 
 
 def choose_precision(choice: str, inference: torch.dtype, device: torch.device) -> Precision:
-    """`choice` as a person sets it; "auto" follows 16-bit inference on a GPU, and else takes bf16 where the
-    device is fast at it.
+    """The precision that a person chose. Raises `SettingError` for fp16 on a CPU.
 
-    inference: what the model's host computes in when it makes pictures, whatever the weights are kept in.
-    Raises `SettingError` for fp16 on a CPU.
+    "auto" is the dtype of inference where that is a 16-bit one on a GPU; otherwise bf16 where the device is
+    fast at it, and fp32 where it is not.
+
+    inference: the dtype that ComfyUI computes in when it makes pictures, whatever dtype the weights have.
     """
     if choice == "fp16" and device.type == "cpu":
         raise SettingError(
@@ -85,7 +87,7 @@ def choose_precision(choice: str, inference: torch.dtype, device: torch.device) 
 
 def _is_fast_at_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
-        # torch has no public question for it
+        # torch has no public function that tells
         return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return device.type == "xpu" or (
         device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -93,9 +95,9 @@ def _is_fast_at_bf16(device: torch.device) -> bool:
 
 
 def gradient_norm(gradients: list[Tensor], device: torch.device) -> Tensor:
-    """L2 norm over all gradients as a 0-d tensor on `device`; not finite if and only if some gradient is not.
+    """L2 norm over all gradients as a 0-dim tensor on `device`; not finite if and only if one of them is not.
 
-    The gradients may lie on several devices: the host may keep its text encoder on the CPU.
+    The gradients may lie on several devices: ComfyUI may leave its text encoder on the CPU.
     """
     by_device: dict[torch.device, list[Tensor]] = {}
     for gradient in gradients:

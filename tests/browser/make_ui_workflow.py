@@ -1,7 +1,7 @@
-"""Makes example_workflows/dadapt_lora.json and .jpg from the API form, in the real front end, and
-dadapt_lora_sd15.json and .jpg from them.
+"""Makes the UI workflows in example_workflows/ and their thumbnails, in the real front end.
 
-pytest does not collect this file by itself; it uses the tests' server and browser:
+dadapt_lora.json and .jpg come from the API form, and dadapt_lora_sd15.json and .jpg come from them. pytest
+does not collect this file by itself; it uses the tests' server and browser:
 
     python run.py test tests/browser/make_ui_workflow.py
 
@@ -111,14 +111,16 @@ SD15_PROMPT = "what a caption of yours says"
 
 
 def arrange(workflow: dict) -> dict:
-    """The saved graph with every node in its place, titled groups, notes, and the names of the packs that the
-    nodes come from.
+    """The saved graph with every node in its place, titled groups, and notes.
+
+    Nodes also get the name of the pack that they come from.
     """
     places = {kind: iter(boxes) for kind, boxes in LAYOUT.items()}
     titles = {kind: iter(names) for kind, names in TITLES.items()}
     for node in sorted(workflow["nodes"], key=lambda node: node["id"]):
         x, y, width, height = next(places[node["type"]])
-        node["pos"], node["size"] = [x, y], [width, height]
+        node["pos"] = [x, y]
+        node["size"] = [width, height]
         node.pop("title", None)
         if node["type"] in titles:
             node["title"] = next(titles[node["type"]])
@@ -145,7 +147,7 @@ def arrange(workflow: dict) -> dict:
 
 
 def for_sd15(workflow: dict) -> dict:
-    """The demo's graph with what SD 1.5 and a person's own pictures need."""
+    """The demo's graph, changed for SD 1.5 and a person's own pictures."""
     workflow = deepcopy(workflow)
     for node in workflow["nodes"]:
         for place, value in SD15_WIDGETS.get(node["type"], {}).items():
@@ -181,14 +183,14 @@ def note(node_id: int, title: str, position: list[int], size: list[int], text: s
 
 
 def as_saved(opened: FrontEnd) -> str:
-    """The graph as the page saves it, without what belongs to the page: where its view was."""
+    """The graph as the page saves it, without the page's own state: where its view was."""
     workflow = opened.graph()
     workflow["extra"].pop("ds", None)
     return as_file(workflow)
 
 
 def look_at_groups(opened: FrontEnd) -> dict[str, int]:
-    """Draws the graph at its own scale; gives the part of the page that the groups and their margin fill."""
+    """Draws the graph at scale 1, and returns the part of the page that the groups and their margin fill."""
     left, top, right, bottom = _around([box for _, box, _ in GROUPS])
     offset = [MARGIN - left, MARGIN - top]
     opened.page.evaluate(

@@ -1,6 +1,4 @@
-"""The real front end in a real browser: opening it, loading a workflow, and hearing everything it complains
-of.
-"""
+"""The real front end in a real browser: opens it, loads workflows, and collects everything that fails."""
 
 import json
 from collections.abc import Iterator
@@ -23,8 +21,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-# What would lie over the graph: the templates that a first visit is shown, the small map, numbers about
-# drawing.
+# Switches off what would lie over the graph: the templates on a first visit, the small map, drawing
+# statistics.
 QUIET = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
 READY = "() => window.app?.vueAppReady && window.app.graph && window.app.canvas"
 READY_MS = 60_000
@@ -34,8 +32,8 @@ SET_WIDGET = """([kind, name, value]) => {
 }"""
 PICTURES_OR_ERROR = """() => !!app.lastExecutionError || Object.keys(app.lastNodeErrors ?? {}).length > 0
     || app.graph.nodes.filter(n => n.type === 'SaveImage').every(n => n.imgs?.length)"""
-# The page asks the registry about every node of a workflow; it may not reach it from here, and names the node
-# in its complaint.
+# The page asks the registry about every node of a workflow. Where it cannot reach the registry, it names the
+# node in its error.
 REGISTRY = "api.comfy.org"
 
 
@@ -68,7 +66,7 @@ class FrontEnd:
         self.settle()
 
     def settle(self) -> None:
-        """Two frames: the page lays out nodes and their text fields as it draws them."""
+        """Waits for two frames: the page lays out nodes and their text fields as it draws them."""
         self.page.evaluate(
             "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         )
@@ -92,7 +90,7 @@ class FrontEnd:
         self.page.get_by_test_id("queue-button").get_by_text("Run").click()
 
     def wait_for_pictures(self, seconds: float) -> None:
-        """Until every Save Image node shows one. Raises what the page says of a node that failed."""
+        """Waits until every Save Image node shows one. Raises what the page says of a node that failed."""
         self.page.wait_for_function(PICTURES_OR_ERROR, timeout=1000 * seconds)
         failed = [
             error

@@ -1,5 +1,6 @@
-"""The saved UI workflow in the real front end: it opens without a red node, means what the API form means,
-and runs from the Run button.
+"""The saved UI workflow in the real front end.
+
+It opens without a red node, means what the API form means, and runs from the Run button.
 """
 
 import json
@@ -31,10 +32,7 @@ def front(client):
 
 @pytest.fixture
 def opened(front, workflow):
-    """The page with the saved workflow in it.
-
-    Whatever a test does there, nothing may fail behind its back.
-    """
+    """The page with the saved workflow in it. No test may end with an error that the page reports."""
     front.page.keyboard.press("Escape")  # a dialog that the test before has left open
     front.load(workflow)
     yield front
@@ -78,7 +76,8 @@ def test_missing_node_would_be_seen(opened, workflow):
 
 def canonical(workflow: graph.Workflow) -> dict[str, dict]:
     """The workflow with "KSampler 2" (the second by id) in place of ids, and without titles."""
-    names, counts = {}, {}
+    names = {}
+    counts = {}
     for node_id in sorted(workflow, key=int):
         kind = workflow[node_id]["class_type"]
         counts[kind] = counts.get(kind, 0) + 1
@@ -94,9 +93,10 @@ def canonical(workflow: graph.Workflow) -> dict[str, dict]:
 
 
 def test_page_exports_the_api_form_that_is_shipped(opened):
-    """Same nodes, links and values.
+    """They have the same nodes, links and values.
 
-    If this fails the API form has changed: `run.py test tests/browser/make_ui_workflow.py` follows it.
+    If this fails, the API form has changed: `run.py test tests/browser/make_ui_workflow.py` makes the UI
+    workflows anew.
     """
     assert canonical(opened.api_form()) == canonical(graph.example())
 
@@ -154,7 +154,7 @@ CONNECT = """([output, kind, input]) => {
         ("LORA_MODEL", "LossGraphNode", "loss", False),
     ],
 )
-def test_outputs_of_train_can_be_wired_to_the_hosts_own_nodes(opened, output, kind, its_input, fits):
+def test_outputs_of_train_can_be_wired_to_comfyuis_own_nodes(opened, output, kind, its_input, fits):
     assert opened.page.evaluate(CONNECT, [output, kind, its_input]) is fits
 
 

@@ -41,7 +41,7 @@ from comfyui_dadapt_lora.trainer.adapters.hooks import attached  # noqa: E402
 from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter  # noqa: E402
 from comfyui_dadapt_lora.trainer.layers import convolution  # noqa: E402
 from comfyui_dadapt_lora.trainer.layers.checkpointing import checkpointed  # noqa: E402
-from comfyui_dadapt_lora.trainer.layers.frozen import lean_and_quick  # noqa: E402
+from comfyui_dadapt_lora.trainer.layers.frozen import save_memory  # noqa: E402
 from comfyui_dadapt_lora.trainer.objective.loss import losses  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig  # noqa: E402
 
@@ -76,7 +76,7 @@ def new_adapters(model, clip):
     return adapters
 
 
-def gradients(model, clip, adapters, lean=True, checkpoint=False, precision=torch.float32):
+def gradients(model, clip, adapters, saving=True, checkpoint=False, precision=torch.float32):
     """Loss, with gradients as training gets them, through hooks on the host's loaded modules."""
     encoder = HostTextEncoder(clip, trains=True)
     host = HostNetwork(model, encoder)
@@ -84,7 +84,7 @@ def gradients(model, clip, adapters, lean=True, checkpoint=False, precision=torc
     with ExitStack() as training:
         training.enter_context(trainable(host.modules))
         training.enter_context(host.ready())
-        training.enter_context(lean_and_quick(host.layers() if lean else []))
+        training.enter_context(save_memory(host.layers() if saving else []))
         training.enter_context(attached(adapters))
         training.enter_context(checkpointed(host.blocks(family(model)) if checkpoint else []))
         latents, noise, timesteps = inputs()
@@ -96,7 +96,7 @@ def gradients(model, clip, adapters, lean=True, checkpoint=False, precision=torc
 
 def change(model, clip, adapters, precision, **ways):
     """How far the gradients move when they are computed in another way, over their size."""
-    plain = all_gradients(model, clip, adapters, precision=precision, lean=False)
+    plain = all_gradients(model, clip, adapters, precision=precision, saving=False)
     return apart(all_gradients(model, clip, adapters, precision=precision, **ways), plain)
 
 
@@ -147,18 +147,22 @@ def counted_attention():
 
 @contextmanager
 def as_products():
-    """All convolutions are computed as those of a large weight at few places, of which the demo's model has
-    none. Gives them.
+    """Computes every convolution as a matrix product, and gives the list of those that were.
+
+    That is for large weights at few output positions, of which the demo's model has none.
     """
-    made, before = [], vars(convolution).copy()
+    made = []
+    before = vars(convolution).copy()
 
     def counted(module, x):
         made.append(module)
         return before["convolution_as_product"](module, x)
 
-    convolution.convolution_as_product, convolution.LARGE_WEIGHT, convolution.FEW_PLACES = counted, 0, 2**30
+    convolution.convolution_as_product = counted
+    convolution.LARGE_WEIGHT = 0
+    convolution.MOST_POSITIONS = 2**30
     yield made
-    for name in ("convolution_as_product", "LARGE_WEIGHT", "FEW_PLACES"):
+    for name in ("convolution_as_product", "LARGE_WEIGHT", "MOST_POSITIONS"):
         setattr(convolution, name, before[name])
 
 
@@ -211,12 +215,14 @@ def main():
         for kind in ("down", "up"):
             result["directions"][f"{part}.{kind}"] = directional(model, clip, adapters, part, kind, h=0.02)
     for name, precision in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
-        result[f"lean {name}"] = change(model, clip, adapters, precision, lean=True)
-        result[f"checkpointed {name}"] = change(model, clip, adapters, precision, lean=True, checkpoint=True)
+        result[f"saving {name}"] = change(model, clip, adapters, precision, saving=True)
+        result[f"checkpointed {name}"] = change(
+            model, clip, adapters, precision, saving=True, checkpoint=True
+        )
     with as_products() as made:
-        result["products fp32"] = change(model, clip, adapters, torch.float32, lean=True)
+        result["products fp32"] = change(model, clip, adapters, torch.float32, saving=True)
         result["convolutions as products"] = len(made)
-        result["products bf16"] = change(model, clip, adapters, torch.bfloat16, lean=True)
+        result["products bf16"] = change(model, clip, adapters, torch.bfloat16, saving=True)
     with counted_attention() as calls:
         all_gradients(model, clip, adapters, precision=torch.float32)
         result["attention fp32"] = dict(calls)

@@ -31,7 +31,7 @@ def test_every_adapted_layer_gets_a_gradient(check):
     "way, tolerance",
     # computed block by block, the gradients of a tensor that several blocks read are added up in another
     # order: a rounding in bf16
-    [("lean fp32", 1e-6), ("lean bf16", 1e-6), ("checkpointed fp32", 1e-6), ("checkpointed bf16", 2e-3)],
+    [("saving fp32", 1e-6), ("saving bf16", 1e-6), ("checkpointed fp32", 1e-6), ("checkpointed bf16", 2e-3)],
 )
 def test_keeping_less_for_backward_changes_no_gradient(check, way, tolerance):
     """Against PyTorch's own way, which keeps every cast weight and every activation."""

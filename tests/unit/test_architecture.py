@@ -21,7 +21,7 @@ OF_THE_PACK = {
     "nodes": {"nodes", "comfy_host", "trainer"},
 }
 OF_COMFYUI = {"trainer": (), "comfy_host": None, "nodes": ("comfy_api.latest",)}  # None: anything
-# The rooms of trainer/, lowest first: a room imports from itself and from the rows below its own, nothing else.
+# The rooms of trainer/, lowest first: a room imports from itself and from lower rows, nothing else.
 FLOORS = (
     ("errors", "parts", "seeds"),
     ("atomic_file", "families", "packages", "precision"),

@@ -1,7 +1,7 @@
 """Adapters attached to a model's own modules, as forward hooks.
 
-The base weights are neither copied, changed nor given gradients; the adapters are kept outside of the module
-tree, so that the host's `state_dict` and memory counts do not see them.
+The base weights are neither copied nor changed and get no gradients. The adapters stay outside of the module
+tree, so that ComfyUI's `state_dict` and memory counts do not see them.
 """
 
 import re
@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from .lora import LoraAdapter, in_lora_dtype, lora_down, lora_up
 
-# q, k and v of one attention: where they read the same tensor, their downs are one matmul, which keeps that
-# tensor once for backward
+# Names of q, k and v of one attention, without their ends. Those that read the same tensor share one matmul
+# for their downs, which saves that tensor once for backward.
 _ATTENTION_INPUT = re.compile(r"^(.*_)(?:to_[qkv]|[qkv]_proj)$")
 
 
@@ -27,7 +27,8 @@ def attached(adapters: Iterable[LoraAdapter]) -> Iterator[None]:
     try:
         for sharers in _by_input(adapters):
             downs = _SharedDowns(sharers) if len(sharers) > 1 else None
-            handles += [a.module.register_forward_hook(_forward_hook(a, downs)) for a in sharers]
+            for adapter in sharers:
+                handles.append(adapter.module.register_forward_hook(_forward_hook(adapter, downs)))
         yield
     finally:
         for handle in handles:
@@ -35,11 +36,12 @@ def attached(adapters: Iterable[LoraAdapter]) -> Iterator[None]:
 
 
 def _by_input(adapters: Iterable[LoraAdapter]) -> Iterable[list[LoraAdapter]]:
-    """Adapters whose layers may read the same tensor, together."""
+    """The adapters in groups; the layers of a group may read the same tensor."""
     groups: dict[tuple, list[LoraAdapter]] = defaultdict(list)
     for adapter in adapters:
         match = None if adapter.is_convolution else _ATTENTION_INPUT.match(adapter.name)
-        groups[(match[1], adapter.down.shape) if match else (adapter.name,)].append(adapter)
+        key = (match[1], adapter.down.shape) if match else (adapter.name,)
+        groups[key].append(adapter)
     return groups.values()
 
 
@@ -53,8 +55,9 @@ def _forward_hook(adapter: LoraAdapter, downs: "_SharedDowns | None"):
 
 
 class _SharedDowns:
-    """down x for adapters whose layers run in this order: computed once, by the first of those that read the
-    same x.
+    """`down x` of several adapters as one matmul, where their layers read the same x.
+
+    The layers run in the order of `adapters`, as to_q, to_k and to_v of one attention do.
     """
 
     def __init__(self, adapters: Sequence[LoraAdapter]) -> None:
@@ -62,17 +65,26 @@ class _SharedDowns:
         self._forget()
 
     def of(self, adapter: LoraAdapter, x: Tensor) -> Tensor:
-        """[..., dim]"""
-        if self._x is not x or adapter not in self._left:
-            coming = self.adapters[self.adapters.index(adapter) :]
-            joined = F.linear(in_lora_dtype(x, adapter.down), torch.cat([one.down for one in coming]))
-            self._x, self._left = x, dict(zip(coming, joined.chunk(len(coming), dim=-1), strict=True))
-        hidden = self._left.pop(adapter)
-        if not self._left:
+        """`down x` of one adapter, [..., dim].
+
+        The first layer that reads an x computes it for itself and for all layers after it. In self-attention
+        these read the same x and find theirs ready. In cross-attention to_k reads the text, another x than
+        to_q: then to_k computes again, for itself and to_v, and what to_q made for them is dropped.
+        """
+        if self._x is not x or adapter not in self._ready:
+            self._compute(x, self.adapters[self.adapters.index(adapter) :])
+        hidden = self._ready.pop(adapter)
+        if not self._ready:
             self._forget()
         return hidden
 
+    def _compute(self, x: Tensor, adapters: Sequence[LoraAdapter]) -> None:
+        weight = torch.cat([adapter.down for adapter in adapters])  # [adapters * dim, in]
+        joined = F.linear(in_lora_dtype(x, weight), weight)  # [..., adapters * dim]
+        self._x = x
+        self._ready = dict(zip(adapters, joined.chunk(len(adapters), dim=-1), strict=True))
+
     def _forget(self) -> None:
-        """Nothing is held on to between two passes."""
+        """Holds no tensor between two forward passes."""
         self._x: Tensor | None = None
-        self._left: dict[LoraAdapter, Tensor] = {}
+        self._ready: dict[LoraAdapter, Tensor] = {}

@@ -1,5 +1,6 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685): y = W x + up (down x), with alpha = dim, so that its scale alpha /
-dim is 1.
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): y = W x + up (down x).
+
+alpha is always dim, so that the usual factor alpha / dim is 1 and does not appear here.
 """
 
 import math
@@ -51,8 +52,9 @@ def new_adapter(
 
 
 def init_lora(shape: Sequence[int], dim: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """For a weight [out, in] or [out, in, k, k]: down uniform in +-1/sqrt(in k k), as `nn.Linear` starts; up
-    zero: no change at first.
+    """down and up of a new LoRA for a weight [out, in] or [out, in, k, k], which changes nothing yet.
+
+    down is uniform in +-1/sqrt(in k k), as `nn.Linear` starts; up is zero.
     """
     out, *inside = shape
     bound = 1 / math.sqrt(math.prod(inside))
@@ -71,7 +73,7 @@ def count_values(adapters: Iterable[LoraAdapter]) -> int:
 
 
 def lora_values(modules: Iterable[nn.Module], dim: int) -> int:
-    """How many values LoRAs of these layers hold."""
+    """The number of values in LoRAs of `dim` for these layers."""
     return sum(dim * (module.weight[0].numel() + module.weight.shape[0]) for module in modules)
 
 
@@ -93,13 +95,10 @@ def lora_up(hidden: Tensor, up: Tensor) -> Tensor:
 
 
 def _over_channels(x: Tensor, weight: Tensor) -> Tensor:
-    """A convolution of kernel 1 as the matmul that it is.
-
-    With so few channels, a CPU takes several times as long for a convolution.
-    """
+    """A convolution of kernel 1 as a matmul, which on a CPU is several times as fast with so few channels."""
     return (weight.flatten(1) @ x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 def in_lora_dtype(x: Tensor, weight: Tensor) -> Tensor:
-    """x as the LoRA computes: autocast chooses by itself, else the LoRA's own dtype."""
+    """x in the dtype that the LoRA computes in: its own, unless autocast chooses one."""
     return x if torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)

@@ -7,10 +7,10 @@ from torch import nn
 
 
 def matching_layers(names: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
-    """The module names that `pattern` chooses, in their order."""
+    """The module names that `pattern` matches, in their order."""
     return [name for name in names if pattern.search(name)]
 
 
 def is_adaptable(module: nn.Module) -> bool:
-    """A linear layer, or a 2D convolution without groups: what a LoRA can adapt at all."""
+    """Whether a LoRA can adapt the module: a linear layer, or a 2D convolution without groups."""
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)

@@ -1,5 +1,6 @@
-"""Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): a block keeps its inputs, and is computed
-again in the backward pass.
+"""Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174).
+
+A checkpointed block saves only its inputs for backward and is computed again in the backward pass.
 """
 
 from collections.abc import Iterable
@@ -14,27 +15,31 @@ from .wrapping import Forward, forwards_wrapped
 
 
 def checkpointed(blocks: Iterable[nn.Module]) -> AbstractContextManager[None]:
-    """Each of the blocks is computed twice in a training step inside the `with`.
+    """Each of the blocks is checkpointed inside the `with`. They must not draw random numbers.
 
-    They must not draw random numbers.
+    Where no gradient is computed, as in a measurement of the held-out loss, they run as they are.
     """
-    return forwards_wrapped(blocks, _computed_twice)
+    return forwards_wrapped(blocks, _checkpointed_forward)
 
 
-def _computed_twice(block: nn.Module, forward: Forward) -> Forward:
-    def on_copies(*inputs: Any, **named: Any) -> Any:
-        return forward(*map(_copied, inputs), **{name: _copied(value) for name, value in named.items()})
+def _checkpointed_forward(block: nn.Module, forward: Forward) -> Forward:
+    def forward_on_copies(*inputs: Any, **named: Any) -> Any:
+        copies = [_copied(value) for value in inputs]
+        named_copies = {name: _copied(value) for name, value in named.items()}
+        return forward(*copies, **named_copies)
 
-    def computed_twice(*inputs: Any, **named: Any) -> Any:
+    def checkpointed_forward(*inputs: Any, **named: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*inputs, **named)
-        return checkpoint(on_copies, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
+        return checkpoint(forward_on_copies, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
 
-    return computed_twice
+    return checkpointed_forward
 
 
 def _copied(value: Any) -> Any:
-    """The host's text layers write over their input (`x += ...`), which would make the second time another
-    one.
+    """A copy of a tensor, and any other value as it is.
+
+    ComfyUI's text layers write over their input (`x += ...`). Without the copy, the block would be computed
+    from another input the second time.
     """
     return value.clone() if isinstance(value, Tensor) else value

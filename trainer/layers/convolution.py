@@ -1,9 +1,8 @@
-"""Convolution where PyTorch's own is slow: on a CPU, with a large weight and few places in the picture to use
-it at.
+"""Convolutions on a CPU that are faster as one matrix product: large weights at few output positions.
 
-PyTorch brings the weight into another order each time, in memory that is new each time where it is more than
-a C library keeps for the next (32 MiB in glibc). At up to 64 places, as in SD 1.5's lowest levels, forward
-and backward of its largest convolutions take 2 to 5 times as long as this.
+PyTorch reorders the weight for each call. The reordered copy is in new memory each time where it is larger
+than what the C library reuses (32 MiB in glibc). At up to 64 output positions, as in SD 1.5's lowest levels,
+forward and backward of its largest convolutions take 2 to 5 times as long as the matrix product.
 """
 
 import math
@@ -14,12 +13,13 @@ from torch.nn.functional import unfold
 from .wrapping import Forward
 
 LARGE_WEIGHT = 24 * 2**20  # bytes
-FEW_PLACES = 64  # of all pictures of a batch together
+MOST_POSITIONS = 64  # height * width of the output, times the pictures of the batch
 
 
 def quick_convolution(module: nn.Conv2d, forward: Forward) -> Forward:
-    """`forward`, or the product where that is faster, of a frozen convolution whose weight is used as it
-    is.
+    """The forward of a frozen convolution that takes the matrix product wherever it is faster.
+
+    The weight must be used as it is: `forward` may not patch it on the way.
     """
     if module.groups > 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
         return forward
@@ -27,29 +27,29 @@ def quick_convolution(module: nn.Conv2d, forward: Forward) -> Forward:
 
 
 def is_faster_as_product(module: nn.Conv2d, x: Tensor) -> bool:
-    """x: [batch, channels, height, width], in the weight's dtype."""
-    large_on_cpu = (
-        x.device.type == module.weight.device.type == "cpu" and module.weight.nbytes >= LARGE_WEIGHT
-    )
-    return large_on_cpu and len(x) * math.prod(_output_size(module, x)) <= FEW_PLACES
+    """Whether the product is faster for x [batch, channels, height, width] in the weight's dtype."""
+    on_cpu = x.device.type == module.weight.device.type == "cpu"
+    if not on_cpu or module.weight.nbytes < LARGE_WEIGHT:
+        return False
+    return len(x) * math.prod(_output_size(module, x)) <= MOST_POSITIONS
 
 
 def convolution_as_product(module: nn.Conv2d, x: Tensor) -> Tensor:
-    """What `module` gives for x [batch, channels, height, width]: its weight as one matrix times what it
-    covers at each place.
+    """The output [batch, out, height, width] of `module` for x [batch, channels, height, width].
+
+    The weight as a matrix [out, channels * kernel] is multiplied with the patches of x that it covers.
     """
     height, width = _output_size(module, x)
-    columns = unfold(
-        x, module.kernel_size, module.dilation, module.padding, module.stride
-    )  # [batch, channels * kernel, places]
-    output = module.weight.flatten(1) @ columns.transpose(0, 1).flatten(1)
+    # [batch, channels * kernel, positions]
+    patches = unfold(x, module.kernel_size, module.dilation, module.padding, module.stride)
+    output = module.weight.flatten(1) @ patches.transpose(0, 1).flatten(1)
     if module.bias is not None:
         output = output + module.bias.to(output.dtype)[:, None]
     return output.unflatten(1, (len(x), height, width)).transpose(0, 1)
 
 
 def _output_size(module: nn.Conv2d, x: Tensor) -> tuple[int, int]:
-    """Height and width, as nn.Conv2d's documentation gives them."""
+    """Height and width of the output, by the formula in nn.Conv2d's documentation."""
     height, width = (
         (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
         for length, padding, dilation, kernel, stride in zip(

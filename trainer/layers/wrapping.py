@@ -1,4 +1,4 @@
-"""Putting something around a module's forward pass for as long as a block lasts."""
+"""Replaces the forward pass of modules for as long as a `with` block lasts."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,17 +15,17 @@ def forwards_wrapped(
 ) -> Iterator[None]:
     """Each module's forward is `wrap(module, forward)` inside the block, and its own again after it.
 
-    Forward hooks stay outside of it.
+    Forward hooks are not wrapped: they run around the new forward.
     """
     with ExitStack() as undo:
         for module in modules:
-            undo.callback(_put_back, module, vars(module).get("forward"))
+            undo.callback(_restore, module, vars(module).get("forward"))
             module.forward = wrap(module, module.forward)
         yield
 
 
-def _put_back(module: nn.Module, forward: Forward | None) -> None:
-    """`forward` None: that of its class."""
+def _restore(module: nn.Module, forward: Forward | None) -> None:
+    """Put back the forward that was set on the module itself; None stands for its class's."""
     if forward is None:
         vars(module).pop("forward", None)
     else:

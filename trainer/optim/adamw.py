@@ -7,7 +7,7 @@ from .base import Parts, RunOptimizer, adam_settings, groups_of
 
 
 class AdamW(RunOptimizer):
-    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), PyTorch's own, at a rate that somebody chose."""
+    """PyTorch's AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), at a rate that somebody chose."""
 
     def __init__(self, config: OptimizerConfig, parts: Parts, steps: int) -> None:
         self.rate = config.adamw_rate

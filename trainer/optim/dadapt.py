@@ -1,7 +1,8 @@
-"""D-Adaptation for Adam as a torch optimizer: `dadapt_math` in a handful of tensor operations a step,
-whatever the number of layers.
+"""D-Adaptation for Adam as a torch optimizer.
 
-`flat_parameters` makes the parameters of a group views of one tensor and their gradients views of another.
+The mathematics is in `dadapt_math`. `flat_parameters` makes the parameters of a group views of one tensor and
+their gradients views of another, so that a step is a handful of tensor operations however many layers there
+are.
 """
 
 from __future__ import annotations
@@ -19,59 +20,60 @@ from .dadapt_checks import ONE_D, expect, refuse_parameters, refuse_settings
 from .dadapt_math import Estimate, adam_step, bias_correction, form_sums, in_range, next_d
 from .flat_parameters import Block, FlatParameters, Layout, Sums, by_kind
 
-# of d * lr; below, a parameter would not move in any dtype, and m in such units leaves fp32's range
+# Of d * lr. Below it a parameter would not move in any dtype, and m divided by it leaves the range of fp32.
 LEAST_RATE = 1e-30
 
 
 class DAdaptAdam(torch.optim.Optimizer):
-    """`dadaptation.DAdaptAdam` 3.2 over flat buffers: same numbers, same state, one synchronization a step.
+    """`dadaptation.DAdaptAdam` 3.2 over flat buffers: same numbers, same state, one synchronization per step.
 
     Parameters become views of the optimizer's buffers until `release()`; write into them, do not replace
     their data. A step with a gradient that is not finite changes nothing and is counted in `skipped_steps`
-    and `consecutive_skipped`. Different speeds for different groups are their `layer_scale`; all groups share
-    one rate and one d.
+    and `consecutive_skipped`. Groups may have different speeds by their `layer_scale`; all groups share one
+    rate and one d.
 
     `state_dict()` is what `dadaptation.DAdaptAdam` loads and saves, with a few more entries that it carries
-    along. As in every torch optimizer its tensors are the live ones: copy.deepcopy() it to keep it while
-    training goes on.
+    along. As in every torch optimizer its tensors are the live ones: make a copy.deepcopy() of it if training
+    goes on.
 
-    After `zero_grad()` a parameter that the loss does not reach has a zero gradient, not none: its moments
-    decay as Adam's do. `zero_grad(set_to_none=True)` leaves it out of the step, as dadaptation does, and
-    costs a copy of all gradients.
+    After `zero_grad()` a parameter that the loss does not reach has a gradient of zero rather than none: its
+    moments decay as Adam's do. `zero_grad(set_to_none=True)` leaves it out of the step, as dadaptation does,
+    and costs a copy of all gradients.
     """
 
     def __init__(
         self,
         params: Iterable[Any],
         *,
-        lr: float = 1.0,  # factor on d; the schedule's place
+        lr: float = 1.0,  # factor on d, which a schedule may change
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 0.0,  # a step takes the share weight_decay * d * lr of a parameter away
+        weight_decay: float = 0.0,  # a step takes away the share weight_decay * d * lr of a parameter
         decouple: bool = True,
         use_bias_correction: bool = False,
         d0: float = 1e-6,
-        growth_rate: float = math.inf,  # most that d may grow by in a step
+        growth_rate: float = math.inf,  # largest factor on d per step
         d_cap: float = math.inf,
-        s_dtype: torch.dtype | None = None,  # None: as the parameters; torch.bfloat16 saves 2 bytes a value
-        block_size: int | None = None,  # values; None: what fits the device
+        s_dtype: torch.dtype | None = None,  # None: as the parameters; torch.bfloat16 saves 2 bytes per value
+        block_size: int | None = None,  # values; None: what suits the device
     ):
         defaults = dict(
             lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decouple=decouple, layer_scale=1.0
         )
         defaults |= dict(use_bias_correction=use_bias_correction, growth_rate=growth_rate)
         defaults |= dict(d=min(d0, d_cap), d_cap=d_cap, d_frozen=False, k=0)
-        defaults |= dict(nw=0.0, stopped=False, stopped_s_l1=0.0)  # this group's share of the sums
-        defaults |= dict(
-            numerator_weighted=0.0, log_every=0, fsdp_in_use=False
-        )  # for dadaptation, which reads them here
+        # A group's own share of the numerator, and of |s|_1 once it has stopped and has no s any more.
+        defaults |= dict(nw=0.0, stopped=False, stopped_s_l1=0.0)
+        # What dadaptation reads in a state that it loads.
+        defaults |= dict(numerator_weighted=0.0, log_every=0, fsdp_in_use=False)
         self._flats: list[FlatParameters] = []
         self._latest_layout: Layout | None = None
-        self.s_dtype, self.block_size = s_dtype, block_size
+        self.s_dtype = s_dtype
+        self.block_size = block_size
         self.skipped_steps = 0
         self.consecutive_skipped = 0
         self.gradient_norm = 0.0  # over all groups, of the latest step
-        self.loss = 0.0  # that the latest step was told, if it was
+        self.loss = 0.0  # of the latest step that was given one
         super().__init__(params, defaults)
         expect(s_dtype in (None, torch.bfloat16), f"s_dtype: expected None or torch.bfloat16, got {s_dtype}.")
         refuse_settings(self.param_groups)
@@ -82,8 +84,9 @@ class DAdaptAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Tensor | None = None) -> Any:
-        """`loss` (0-dim) is read in the step's one synchronization, into `self.loss`; if it is not finite,
-        nothing changes either.
+        """One step. Where a sum of gradients or the loss is not finite, nothing changes.
+
+        loss: 0-dim; its value comes with the step's one synchronization, and is `self.loss` afterwards.
         """
         result = None if closure is None else torch.enable_grad()(closure)()
         lr = self._rate()
@@ -105,9 +108,11 @@ class DAdaptAdam(torch.optim.Optimizer):
         return result
 
     def zero_grad(self, set_to_none: bool = False) -> None:
-        """By default the gradients stay where they are and become zero, in one operation for each group."""
-        for p in (p for group in self.param_groups if group["stopped"] for p in group["params"]):
-            p.grad = None
+        """By default the gradients stay where they are and become zero, in one operation per group."""
+        for group in self.param_groups:
+            if group["stopped"]:
+                for p in group["params"]:
+                    p.grad = None
         if set_to_none:
             return super().zero_grad(set_to_none=True)
         for flat in self._flats:
@@ -124,39 +129,41 @@ class DAdaptAdam(torch.optim.Optimizer):
             form_sums(block.g, block.v, block.s, scratch=free, sums=block.sums, **settings)
 
     def _estimate(self, blocks: Sequence[Block], sums: Sequence[Sums], dlr: float) -> Estimate:
-        """Both sums by group, and d.
+        """The new d, and the new `nw` of each group, by the equations in `dadapt_math`.
 
-        A stopped group is one whose gradient is zero: its shares fade together.
+        `sums` holds the numbers of each block without the factors r, dlr and sqrt(b2), which enter here.
         """
         if self.d_frozen:
             return Estimate(d=self.d, nw=[0.0] * len(self.param_groups), moves=True)
         sqrt_beta2 = self._sqrt_beta2
-        numerator = [0.0 for _ in self.param_groups]
+        numerator = [0.0 for _ in self.param_groups]  # sum r * dlr * <g, s / (sqrt(v) + eps)>, by group
+        # sum r * |s|_1 of the new s, by group. A stopped group counts as one whose gradient is zero: its s
+        # would only decay, by sqrt(b2) per step. Its nw below fades at the same rate, so that d does not
+        # jump.
         s_l1 = [sqrt_beta2 * group["stopped_s_l1"] for group in self.param_groups]
         for block, share in zip(blocks, sums, strict=True):
             r = self.param_groups[block.group]["layer_scale"]
             numerator[block.group] += r * dlr * share.numerator
             s_l1[block.group] += sqrt_beta2 * r * share.s_l1
-        nw = [
-            sqrt_beta2 * group["nw"] + (1 - sqrt_beta2) * new
-            for group, new in zip(self.param_groups, numerator, strict=True)
-        ]
+        nw = []
+        for group, new in zip(self.param_groups, numerator, strict=True):
+            nw.append(sqrt_beta2 * group["nw"] + (1 - sqrt_beta2) * new)
         if sum(s_l1) == 0:  # every gradient so far was zero
             return Estimate(d=self.d, nw=nw, moves=False)
         limits = dict(growth_rate=self.param_groups[0]["growth_rate"], d_cap=self.d_cap)
-        return Estimate(
-            d=next_d(self.d, sum(nw), sum(s_l1), sqrt_beta2=sqrt_beta2, **limits), nw=nw, moves=True
-        )
+        d = next_d(self.d, sum(nw), sum(s_l1), sqrt_beta2=sqrt_beta2, **limits)
+        return Estimate(d=d, nw=nw, moves=True)
 
     def _adam_step(self, blocks: Sequence[Block], scratch: Sequence[Tensor], dlr: float) -> None:
         beta1, beta2 = self.param_groups[0]["betas"]
         for block, free in zip(blocks, scratch, strict=True):
             group = self.param_groups[block.group]
-            r, eps, decay = group["layer_scale"], group["eps"], group["weight_decay"]
-            settings = dict(dlr=dlr, r=r, beta1=beta1, beta2=beta2, eps=eps, decay=decay)
+            settings = dict(r=group["layer_scale"], eps=group["eps"], decay=group["weight_decay"])
+            settings |= dict(dlr=dlr, beta1=beta1, beta2=beta2)
             adam_step(block.p, block.g, block.m, block.v, block.s, scratch=free, **settings)
 
     def _publish(self, estimate: Estimate) -> None:
+        """Write the numbers of a step that was taken into the groups."""
         self.consecutive_skipped = 0
         for group, nw in zip(self.param_groups, estimate.nw, strict=True):
             group["nw"] = nw
@@ -176,8 +183,9 @@ class DAdaptAdam(torch.optim.Optimizer):
 
     @d_cap.setter
     def d_cap(self, cap: float) -> None:
-        """Holds from the next step on, also against a d that is already above: what is in the momentum
-        shrinks with it.
+        """Limit d from the next step on.
+
+        A d that is already above comes down to the cap, and the momentum shrinks with it.
         """
         expect(cap > 0, f"d_cap: expected a number above 0, got {cap}.")
         if cap < self.d:
@@ -190,8 +198,9 @@ class DAdaptAdam(torch.optim.Optimizer):
         return self.param_groups[0]["d_frozen"]
 
     def freeze_d(self) -> None:
-        """Keep d as it is for good and free s: from here on this is Adam at the rate d * lr, with 8 bytes of
-        state a value.
+        """Leave d as it is for good and free s.
+
+        From here on this is Adam at the rate d * lr, with 8 bytes of state per value.
         """
         self._set(d_frozen=True, nw=0.0, stopped_s_l1=0.0)
         for flat in self._flats:
@@ -205,10 +214,8 @@ class DAdaptAdam(torch.optim.Optimizer):
         same rate. Taking the share away at once makes d jump: by 1.1 to 7 times on toy problems where the
         stopped part was the noisier one.
         """
-        expect(
-            0 <= index < len(self.param_groups),
-            f"Expected a group from 0 to {len(self.param_groups) - 1}, got {index}.",
-        )
+        last = len(self.param_groups) - 1
+        expect(0 <= index <= last, f"Expected a group from 0 to {last}, got {index}.")
         group = self.param_groups[index]
         flats = [flat for flat in self._flats if flat.group == index]
         group["stopped_s_l1"] += self._s_l1(index)
@@ -231,9 +238,8 @@ class DAdaptAdam(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         self._set(numerator_weighted=sum(group["nw"] for group in self._active_groups()))
         for state in self.state.values():
-            state["step"] = self.param_groups[0][
-                "k"
-            ]  # dadaptation counts it for each parameter, and never reads it
+            # dadaptation counts the steps of each parameter, and never reads that count.
+            state["step"] = self.param_groups[0]["k"]
         counts = dict(skipped_steps=self.skipped_steps, consecutive_skipped=self.consecutive_skipped)
         return super().state_dict() | counts
 
@@ -246,9 +252,9 @@ class DAdaptAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From here or from `dadaptation.DAdaptAdam`.
+        """Load a state that this optimizer or `dadaptation.DAdaptAdam` gave.
 
-        Gradients are lost; rates and limits are overwritten, as torch does it.
+        Gradients are lost. Rates and limits are overwritten, as in every torch optimizer.
         """
         groups = [{**self.defaults, **group} for group in state_dict["param_groups"]]
         refuse_settings(groups)
@@ -262,9 +268,7 @@ class DAdaptAdam(torch.optim.Optimizer):
         self.consecutive_skipped = state_dict.get("consecutive_skipped", 0)
 
     def _share_numerator(self) -> None:
-        """Groups of a state that dadaptation wrote get their share of its one numerator in proportion to r *
-        |s|_1.
-        """
+        """Share out the one numerator of a state that dadaptation wrote, in proportion to r * |s|_1."""
         total = self.param_groups[0]["numerator_weighted"]
         if sum(group["nw"] for group in self._active_groups()) == total:
             return
@@ -298,13 +302,13 @@ class DAdaptAdam(torch.optim.Optimizer):
     def _flatten(self) -> None:
         for flat in self._flats:
             flat.release()
-        self._flats = []  # the old buffers go before the new ones come
-        self._flats = [
-            FlatParameters(index, params, None if group["d_frozen"] else self.s_dtype or params[0].dtype)
-            for index, group in enumerate(self.param_groups)
-            if not group["stopped"]
-            for params in by_kind(group["params"])
-        ]
+        self._flats = []  # frees the old buffers before the new ones are made
+        flats = []
+        for index, group in enumerate(self.param_groups):
+            for params in () if group["stopped"] else by_kind(group["params"]):
+                s_dtype = None if group["d_frozen"] else self.s_dtype or params[0].dtype
+                flats.append(FlatParameters(index, params, s_dtype))
+        self._flats = flats
         self._after_change()
 
     def _after_change(self) -> None:
@@ -314,7 +318,7 @@ class DAdaptAdam(torch.optim.Optimizer):
             self.state.update(flat.state())
 
     def _layout(self) -> Layout:
-        present = [flat.take_gradients() for flat in self._flats]
+        present = [flat.collect_gradients() for flat in self._flats]
         if self._latest_layout is None or self._latest_layout.present != present:
             self._latest_layout = Layout.of(self._flats, present, self.block_size)
         return self._latest_layout
@@ -323,8 +327,6 @@ class DAdaptAdam(torch.optim.Optimizer):
 def reference_optimizer(
     params: Iterable[Any], *, decouple: bool = True, **settings: Any
 ) -> torch.optim.Optimizer:
-    """`dadaptation.DAdaptAdam` with the settings that `DAdaptAdam` shares with it, without the line that it
-    prints.
-    """
+    """`dadaptation.DAdaptAdam`, without the line that it prints, with settings as `DAdaptAdam` takes them."""
     dadaptation = package("dadaptation", "The implementation 'reference'")
     return quietly(dadaptation.DAdaptAdam, params, decouple=decouple, **settings)

@@ -10,8 +10,8 @@ import torch
 
 from ..errors import SettingError
 
-# What one d cannot have twice. All but the rate dadaptation takes from its first group without a look at the
-# others.
+# These must be equal in all groups, because they share one d. All but the rate, dadaptation takes from the
+# first group without looking at the others.
 SHARED_SETTINGS = ("lr", "betas", "growth_rate", "use_bias_correction", "decouple", "d_cap", "d_frozen")
 ONE_D = "all groups share one d. Set layer_scale, which is the speed of a group relative to the others."
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -47,13 +47,14 @@ def refuse_settings(groups: Sequence[dict[str, Any]]) -> None:
 
 
 def refuse_parameters(groups: Sequence[dict[str, Any]]) -> None:
-    for p in (p for group in groups for p in group["params"]):
-        expect(
-            p.dtype in (torch.float32, torch.float64),
-            f"Expected parameters in float32, got {p.dtype}: the first updates have the size of d = 1e-6,"
-            " which a half-precision parameter rounds away, so that d stays at 1e-6 for ever. Keep the LoRA"
-            " in float32 whatever the model is in.",
-        )
+    for group in groups:
+        for p in group["params"]:
+            expect(
+                p.dtype in (torch.float32, torch.float64),
+                f"Expected parameters in float32, got {p.dtype}: the first updates have the size of d = 1e-6,"
+                " which a half-precision parameter rounds away, so that d stays at 1e-6 for ever. Keep the"
+                " LoRA in float32 whatever the model is in.",
+            )
 
 
 def expect(condition: bool, message: str) -> None:

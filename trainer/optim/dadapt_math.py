@@ -1,10 +1,10 @@
-"""D-Adaptation for Adam, in a handful of tensor operations a step whatever the number of layers.
+"""D-Adaptation for Adam, in a handful of tensor operations per step however many layers there are.
 
     Defazio & Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", 2023, arXiv 2301.07733: its Adam, in
     the form of `dadaptation` 3.2 (`dadapt_adam.py`), which is this module's reference.
 
-Over all parameters together, with `r` the `layer_scale` of a group and `dlr = d * lr` for the d of the step
-before:
+The equations run over all parameters together. `r` is the `layer_scale` of a group, and `dlr = d * lr` has
+the d of the step before:
 
     nw  <- sqrt(b2) * nw + (1 - sqrt(b2)) * sum r * dlr * <g, s / (sqrt(v) + eps)>      old s, old v
     m   <- b1 * m + r * dlr * (1 - b1) * g
@@ -14,9 +14,9 @@ before:
     d   <- max(d, min(d^, d * growth_rate))
     p   <- p - decay * dlr * p - m / (sqrt(v) + eps)                                    new m, new v
 
-The move of p needs the d that is already inside m, so the two sums are all that has to reach the host:
-`form_sums` launches them over every group, one read brings them over, `next_d` gives d, and `adam_step`
-changes the state; or, where a sum is not finite, nothing is changed at all.
+p moves by an m that has the old d inside, so that the new d is not needed for it. That makes one
+synchronization per step enough: `form_sums` computes the two sums on the device, one read brings them to the
+CPU, `next_d` gives d, and `adam_step` changes the state. Where a sum is not finite, nothing changes at all.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ LATE_STEP = 1e9  # a step count at which Adam's corrections of its first steps a
 
 
 class Estimate(NamedTuple):
-    """What a step would make of d."""
+    """What a step makes of d."""
 
     d: float
     nw: list[float]  # by group
-    moves: bool  # False: no gradient was ever other than zero, so that there is nothing to go by
+    moves: bool  # False where all gradients so far were zero: there is nothing to estimate d from
 
 
 def form_sums(
@@ -59,8 +59,8 @@ def form_sums(
         numerator = <g, s / (sqrt(v) + eps)>        s_l1 = |s + (1 - sqrt(b2)) / sqrt(b2) * dlr * g|_1
         g_norm = |g|_2
 
-    The factors r, dlr and sqrt(b2) are left to the host. The norm is there for the log and as the guard:
-    squares that overflow would stay in v for ever.
+    The factors r, dlr and sqrt(b2) are applied to the numbers afterwards. The norm is for the record, and
+    guards v, in which squares that overflow would stay for ever.
     """
     torch.linalg.vector_norm(g, out=sums.g_norm)
     if s is None:
@@ -71,7 +71,7 @@ def form_sums(
 
 
 def next_d(d: float, nw: float, s_l1: float, *, sqrt_beta2: float, growth_rate: float, d_cap: float) -> float:
-    """The new d from `nw` and `s_l1 = sum r * |s|_1 > 0`: never lower than before, except for the cap."""
+    """The new d from `nw` and `s_l1 = sum r * |s|_1 > 0`. Only the cap makes it lower than before."""
     d_hat = nw / (1 - sqrt_beta2) / s_l1
     return min(d_cap, max(d, min(d_hat, d * growth_rate)))
 
@@ -91,16 +91,12 @@ def adam_step(
     eps: float,
     decay: float,
 ) -> None:
-    """One step, in place, the equations of the module's docstring. The step is inside m: nothing of the new
-    d.
+    """The equations for m, v, s and p of the module's docstring, in place.
 
     `decay` is AdamW's (Loshchilov & Hutter, arXiv 1711.05101) and, as in dadaptation, not scaled by r.
     """
     if s is not None:
-        sqrt_beta2 = math.sqrt(beta2)
-        s_new = _undecayed_s(s, g, dlr, sqrt_beta2, out=s if s.dtype == g.dtype else scratch).mul_(sqrt_beta2)
-        if s_new is not s:
-            s.copy_(s_new)
+        _update_s(s, g, dlr, math.sqrt(beta2), scratch)
     if p.device.type in FUSED_ON:
         _fused_adam(p, g, m, v, rate=r * dlr, beta1=beta1, beta2=beta2, eps=eps, decay=decay / r)
         return
@@ -123,8 +119,10 @@ def _fused_adam(
     eps: float,
     decay: float,
 ) -> None:
-    """m, v and p in one kernel of torch's: with m in units of `rate` they move as in AdamW, but for its
-    corrections of the first steps.
+    """m, v and p in one kernel, torch's fused AdamW.
+
+    m is D-Adaptation's divided by `rate`, which is the first moment that AdamW expects. AdamW's corrections
+    of the first steps are made to vanish by telling it a very late step.
     """
     late = torch.full((), LATE_STEP, device=p.device, dtype=torch.float32)
     m.mul_(1 / rate)
@@ -135,8 +133,15 @@ def _fused_adam(
     m.mul_(rate)
 
 
+def _update_s(s: Tensor, g: Tensor, dlr: float, sqrt_beta2: float, scratch: Tensor) -> None:
+    if s.dtype == g.dtype:
+        _undecayed_s(s, g, dlr, sqrt_beta2, out=s).mul_(sqrt_beta2)
+    else:
+        s.copy_(_undecayed_s(s, g, dlr, sqrt_beta2, out=scratch).mul_(sqrt_beta2))
+
+
 def bias_correction(beta1: float, beta2: float, k: int) -> float:
-    """Adam's, as one factor on dlr, for the step with k steps before it."""
+    """Adam's bias correction as one factor on dlr, for the step that has k steps before it."""
     return math.sqrt(1 - beta2 ** (k + 1)) / (1 - beta1 ** (k + 1))
 
 
@@ -145,16 +150,14 @@ def _denominator(v: Tensor, eps: float, *, out: Tensor) -> Tensor:
 
 
 def _undecayed_s(s: Tensor, g: Tensor, dlr: float, sqrt_beta2: float, *, out: Tensor) -> Tensor:
-    """The new s over sqrt(b2); in g's dtype also where s is kept in bf16, so that it is rounded once."""
+    """The new s over sqrt(b2), in g's dtype: where s itself is in bf16, it is rounded only once."""
     return torch.add(s, g, alpha=(1 - sqrt_beta2) / sqrt_beta2 * dlr, out=out)
 
 
 def in_range(blocks: Sequence[Block], sums: Sequence[Sums], estimate: Estimate) -> bool:
-    """Every sum is a number; the square of no gradient, nor that of d, leaves the range of the parameters'
-    dtype.
-    """
-    return all(
-        all(map(math.isfinite, share))
-        and max(share.g_norm, estimate.d) < math.sqrt(torch.finfo(block.g.dtype).max)
-        for block, share in zip(blocks, sums, strict=True)
-    )
+    """Whether every sum is finite, and the squares of the gradients and of d fit the parameters' dtype."""
+    for block, share in zip(blocks, sums, strict=True):
+        largest = math.sqrt(torch.finfo(block.g.dtype).max)
+        if not all(map(math.isfinite, share)) or not max(share.g_norm, estimate.d) < largest:
+            return False
+    return True

@@ -13,8 +13,9 @@ from .with_d import WithD
 
 
 class FastDAdapt(WithD):
-    """Our D-Adaptation Adam (Defazio & Mishchenko 2023, arXiv 2301.07733) over flat buffers; a part's speed
-    is its `layer_scale`.
+    """Our D-Adaptation Adam (Defazio & Mishchenko 2023, arXiv 2301.07733) over flat buffers.
+
+    The speed of a part is its group's `layer_scale`.
     """
 
     optimizer: DAdaptAdam
@@ -43,7 +44,8 @@ class FastDAdapt(WithD):
         self.optimizer.freeze_d()
 
     def keep_below(self, limit: float) -> None:
-        self.limit = self.optimizer.d_cap = limit
+        self.limit = limit
+        self.optimizer.d_cap = limit
 
     def restore(self, snapshot: Any) -> None:
         super().restore(snapshot)

@@ -1,6 +1,4 @@
-"""The memory of an optimizer: parameters of one group as views of one tensor, and the blocks of it that a
-step works on.
-"""
+"""The memory of an optimizer: the parameters of a group as views of one tensor, and the blocks of a step."""
 
 from __future__ import annotations
 
@@ -17,14 +15,14 @@ from torch.nn import Parameter
 from ..errors import TrainerError
 
 ALIGNMENT = 64  # values; every parameter starts on 256 bytes, as the allocator's own tensors do
-CPU_BLOCK = (
-    2**18
-)  # values; run.py bench optimizer --blocks: six arrays of 1 MB stay in the last-level cache, calls are few
+# Values in a block on a CPU: six arrays of 1 MB stay in the last-level cache, and calls are few. Measured
+# with `run.py bench optimizer --blocks`.
+CPU_BLOCK = 2**18
 Kind = tuple[torch.device, torch.dtype]
 
 
 class Sums(NamedTuple):
-    """What a block of parameters adds to d; 0-dim tensors to write into, or the numbers that came back."""
+    """What a block of parameters adds to d: 0-dim tensors to write into, or the numbers read from them."""
 
     numerator: Tensor | float  # <g, s / (sqrt(v) + eps)>
     s_l1: Tensor | float  # |s|_1 of the s that the step would leave, over sqrt(b2)
@@ -32,7 +30,7 @@ class Sums(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A stretch of one group's flat tensors that is worked on at once, and where its sums go."""
+    """A slice of one group's flat tensors that a step works on at once, and where its sums go."""
 
     group: int  # index into param_groups
     p: Tensor  # (n,) and so are the four below
@@ -48,24 +46,25 @@ class Block(NamedTuple):
 
 
 class FlatParameters:
-    """Parameters of one group on one device as views of one tensor; their gradients and the optimizer's state
-    likewise.
+    """The parameters of one group, device and dtype as views of one flat tensor `p` (size,).
 
-    Padding between parameters is zero in all five and stays zero. Autograd adds into a gradient that is
-    already there in place, so from the second step on it writes into `g` by itself.
+    Their gradients are views of `g`, and the optimizer's state is in `m`, `v` and `s`, all of the same size.
+    Padding between parameters is zero in all five and stays zero. Autograd adds in place into a gradient that
+    is already there, so from the second step on it writes into `g` by itself.
     """
 
     def __init__(self, group: int, params: Sequence[Parameter], s_dtype: torch.dtype | None):
-        self.group, self.params = group, params
+        self.group = group
+        self.params = params
         self.spans = list(_spans(p.numel() for p in params))
         self.size = self.spans[-1].stop
         self.p = torch.zeros(self.size, device=params[0].device, dtype=params[0].dtype)
         self.g, self.m, self.v = (torch.zeros_like(self.p) for _ in range(3))
         self.s = None if s_dtype is None else torch.zeros_like(self.p, dtype=s_dtype)  # None: d is frozen
         self.grads = self.views(self.g)
-        for p, home in zip(params, self.views(self.p), strict=True):
-            home.copy_(p.data)
-            p.data = home
+        for p, view in zip(params, self.views(self.p), strict=True):
+            view.copy_(p.data)
+            p.data = view
         self.addresses = [p.data_ptr() for p in params]
 
     @property
@@ -80,45 +79,54 @@ class FlatParameters:
         ]
 
     def state(self) -> dict[Parameter, dict[str, Any]]:
-        """The state under dadaptation's names, as views."""
-        flats = {"exp_avg": self.m, "exp_avg_sq": self.v, "s": self.s}
-        views = {name: self.views(flat) for name, flat in flats.items() if flat is not None}
-        return {
-            p: {"step": 0} | {name: of_all[i] for name, of_all in views.items()}
-            for i, p in enumerate(self.params)
-        }
+        """The state of each parameter under dadaptation's names, as views."""
+        states: dict[Parameter, dict[str, Any]] = {p: {"step": 0} for p in self.params}
+        for name, flat in (("exp_avg", self.m), ("exp_avg_sq", self.v), ("s", self.s)):
+            if flat is not None:
+                for p, view in zip(self.params, self.views(flat), strict=True):
+                    states[p][name] = view
+        return states
 
-    def take_gradients(self) -> tuple[bool, ...]:
-        """Bring home the gradients that are tensors of their own; which parameters have one at all."""
-        strays = []
+    def collect_gradients(self) -> tuple[bool, ...]:
+        """Copy gradients that are tensors of their own into `g`; returns which parameters have a gradient.
+
+        Raises `TrainerError` for a parameter whose data is no longer a view of `p`.
+        """
+        views = []
+        gradients = []
         present = []
-        for p, home, address in zip(self.params, self.grads, self.addresses, strict=True):
+        for p, view, address in zip(self.params, self.grads, self.addresses, strict=True):
             grad = p.grad
             present.append(grad is not None)
-            if grad is not None and grad is not home:
-                strays.append((home, grad))
-                p.grad = home
+            if grad is not None and grad is not view:
+                views.append(view)
+                gradients.append(grad)
+                p.grad = view
             if p.data_ptr() != address:
                 raise TrainerError(_MOVED.format(tuple(p.shape)))
-        if strays:
-            torch._foreach_copy_(*zip(*strays, strict=True))
+        if gradients:
+            torch._foreach_copy_(views, gradients)
         return tuple(present)
 
     def zero_gradients(self) -> None:
         self.g.zero_()
-        for p, home in zip(self.params, self.grads, strict=True):
+        for p, view in zip(self.params, self.grads, strict=True):
             if p.grad is not None:
-                p.grad = home
+                p.grad = view
 
-    def stretches(self, present: Sequence[bool], block: int | None) -> Iterator[slice]:
-        """Parameters with a gradient as few long stretches, none longer than `block` values."""
+    def slices(self, present: Sequence[bool], block_size: int | None) -> Iterator[slice]:
+        """Where the parameters with a gradient lie: few long slices, none longer than `block_size` values."""
         for run in _runs(self.spans, present):
-            size = block or run.stop - run.start or 1
+            size = block_size or run.stop - run.start or 1
             for start in range(run.start, run.stop, size):
                 yield slice(start, min(start + size, run.stop))
 
+    def block(self, cut: slice, sums: Sums) -> Block:
+        s = None if self.s is None else self.s[cut]
+        return Block(self.group, self.p[cut], self.g[cut], self.m[cut], self.v[cut], s, sums)
+
     def load(self, state: Mapping[Parameter, Mapping[str, Any]]) -> None:
-        """Copy in what `state` has under dadaptation's names; the rest stays zero."""
+        """Copy what `state` has under dadaptation's names; the rest stays zero."""
         for p, own in self.state().items():
             for name in own.keys() & state.get(p, {}).keys() - {"step"}:
                 own[name].copy_(state[p][name])
@@ -129,63 +137,64 @@ class FlatParameters:
     def release(self) -> None:
         """Give every parameter a tensor of its own again, without a gradient."""
         for p in self.params:
-            p.data, p.grad = p.data.clone(), None
+            p.data = p.data.clone()
+            p.grad = None
 
 
 class Layout(NamedTuple):
-    """The blocks of a step for one pattern of gradients, and the tensors (blocks of that device, 3) behind
-    their sums.
+    """The blocks of a step, and the tensors that their sums are views of.
+
+    It can be used again in every step in which the same parameters have a gradient.
     """
 
-    present: list[tuple[bool, ...]]
+    present: list[tuple[bool, ...]]  # which parameters of each FlatParameters have a gradient
     blocks: list[Block]
-    sums: list[Tensor]
+    sums: list[Tensor]  # (blocks, 3), one tensor per device and dtype
     longest: dict[Kind, int]  # values in the longest block
 
     @classmethod
     def of(
         cls, flats: Sequence[FlatParameters], present: list[tuple[bool, ...]], block_size: int | None
     ) -> Layout:
-        """`block_size` None: stretches stay whole on an accelerator and fit the cache on a CPU."""
-        stretches = defaultdict(list)
-        for flat, has_gradient in zip(flats, present, strict=True):
-            size = block_size or (CPU_BLOCK if flat.p.device.type == "cpu" else None)
-            stretches[flat.kind] += [(flat, cut) for cut in flat.stretches(has_gradient, size)]
-        blocks, sums, longest = [], [], {}
-        for (device, dtype), cuts in stretches.items():
+        """`block_size` None: slices stay whole on an accelerator and fit the cache on a CPU."""
+        blocks = []
+        sums = []
+        longest = {}
+        for kind, cuts in _cuts_by_kind(flats, present, block_size).items():
+            device, dtype = kind
+            # A row for the sums of each block: they are read together, which waits for the device once.
             rows = torch.zeros(len(cuts), len(Sums._fields), device=device, dtype=dtype)
             sums.append(rows)
-            longest[device, dtype] = max((cut.stop - cut.start for _, cut in cuts), default=0)
+            longest[kind] = max((cut.stop - cut.start for _, cut in cuts), default=0)
             for (flat, cut), row in zip(cuts, rows, strict=True):
-                s = None if flat.s is None else flat.s[cut]
-                blocks.append(
-                    Block(flat.group, flat.p[cut], flat.g[cut], flat.m[cut], flat.v[cut], s, Sums(*row))
-                )
+                blocks.append(flat.block(cut, Sums(*row)))
         return cls(present, blocks, sums, longest)
 
     def scratch(self) -> list[Tensor]:
-        """(n,) for every block: all on one device the same memory, which lives for one step."""
-        memory = {
-            kind: torch.empty(size, device=kind[0], dtype=kind[1]) for kind, size in self.longest.items()
-        }
+        """(n,) for every block, in memory that all blocks of a device and dtype share, for one step."""
+        memory = {}
+        for (device, dtype), size in self.longest.items():
+            memory[device, dtype] = torch.empty(size, device=device, dtype=dtype)
         return [memory[block.kind][: len(block.g)] for block in self.blocks]
 
     def read(self, loss: Tensor | None) -> tuple[list[Sums], float]:
-        """The sums of all blocks and the loss on the host: the step's one synchronization (one per device
-        where there are several).
+        """The sums of all blocks and the loss, as numbers.
+
+        This is the step's one synchronization (one per device where there are several).
         """
-        sums, value = [], 0.0
-        waiting = loss
+        sums = []
+        value = 0.0
+        unread = loss
         for rows in self.sums:
-            if waiting is not None and waiting.device == rows.device:
-                *read, (value, *_) = torch.cat(
-                    (rows, waiting.to(rows.dtype).expand(1, rows.shape[1]))
-                ).tolist()
-                waiting = None
+            if unread is not None and unread.device == rows.device:
+                # The loss goes along as one more row, so that it does not wait for the device by itself.
+                loss_row = unread.to(rows.dtype).expand(1, rows.shape[1])
+                *numbers, (value, *_) = torch.cat((rows, loss_row)).tolist()
+                unread = None
             else:
-                read = rows.tolist()
-            sums += [Sums(*row) for row in read]
-        return sums, value if waiting is None else waiting.item()
+                numbers = rows.tolist()
+            sums += [Sums(*row) for row in numbers]
+        return sums, value if unread is None else unread.item()
 
 
 _MOVED = (
@@ -195,7 +204,20 @@ _MOVED = (
 )
 
 
+def _cuts_by_kind(
+    flats: Sequence[FlatParameters], present: Sequence[tuple[bool, ...]], block_size: int | None
+) -> dict[Kind, list[tuple[FlatParameters, slice]]]:
+    """The slices that become blocks, by device and dtype."""
+    cuts = defaultdict(list)
+    for flat, has_gradient in zip(flats, present, strict=True):
+        size = block_size or (CPU_BLOCK if flat.p.device.type == "cpu" else None)
+        for cut in flat.slices(has_gradient, size):
+            cuts[flat.kind].append((flat, cut))
+    return cuts
+
+
 def _spans(sizes: Iterable[int]) -> Iterator[slice]:
+    """Where parameters of these sizes lie in a flat tensor, with the padding after each."""
     start = 0
     for size in sizes:
         stop = start + math.ceil(size / ALIGNMENT) * ALIGNMENT
@@ -204,7 +226,7 @@ def _spans(sizes: Iterable[int]) -> Iterator[slice]:
 
 
 def _runs(spans: Sequence[slice], present: Sequence[bool]) -> Iterator[slice]:
-    """The spans that are present, neighbours joined."""
+    """The spans of parameters that have a gradient, neighbours joined."""
     for here, neighbours in groupby(zip(spans, present, strict=True), key=lambda pair: pair[1]):
         if here:
             run = [span for span, _ in neighbours]

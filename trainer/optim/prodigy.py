@@ -15,9 +15,9 @@ from .with_d import WithD
 class Prodigy(WithD):
     """Prodigy (Mishchenko & Defazio 2023, arXiv 2306.06101), from the prodigyopt package.
 
-    It has no speeds for parts. A speed r is Prodigy on parameters divided by r: an update of the same size
-    there is r times as large here, and the part's share in the estimate of d follows, as with dadaptation's
-    `layer_scale`.
+    Prodigy has no speeds for parts. A part with speed r is given to it divided by r: an update of the same
+    size is then r times as large for the part itself. The part's share in the estimate of d follows, as with
+    dadaptation's `layer_scale`.
     """
 
     d_inside: ClassVar[Mapping[str, int]] = {"exp_avg": 1, "exp_avg_sq": 2}
@@ -34,6 +34,7 @@ class Prodigy(WithD):
 
     @contextmanager
     def _rescaled(self) -> Iterator[None]:
+        """Parameters are divided, and their gradients multiplied, by their part's speed inside the block."""
         scaled = [(self._group(part)["params"], speed) for part, speed in self.speeds.items() if speed != 1]
         with torch.no_grad():
             for parameters, speed in scaled:
@@ -47,8 +48,9 @@ class Prodigy(WithD):
 
 
 class ProdigyScheduleFree(WithD):
-    """Prodigy with schedule-free averaging (Defazio et al. 2024, arXiv 2405.15682), from the
-    prodigy-plus-schedule-free package.
+    """Prodigy with schedule-free averaging (Defazio et al. 2024, arXiv 2405.15682).
+
+    It comes from the prodigy-plus-schedule-free package.
     """
 
     d_inside: ClassVar[Mapping[str, int]] = {"exp_avg_sq": 2, "exp_avg_sq_row": 2, "exp_avg_sq_col": 2}
@@ -71,7 +73,8 @@ class ProdigyScheduleFree(WithD):
 
     @contextmanager
     def output_weights(self) -> Iterator[None]:
-        trained = [p.detach().clone() for p in self.parameters]  # which train() gives back but for rounding
+        # train() would bring these back too, but rounded.
+        trained = [p.detach().clone() for p in self.parameters]
         self.optimizer.eval()
         try:
             yield

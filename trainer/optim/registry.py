@@ -12,7 +12,7 @@ from .prodigy import Prodigy, ProdigyScheduleFree
 
 
 def build_optimizer(config: OptimizerConfig, parts: Parts, steps: int) -> RunOptimizer:
-    """The optimizer of the preset for a run of `steps`, with one group a part ("unet", "text_encoder")."""
+    """The preset's optimizer for a run of `steps`, with one param group per part ("unet", "text_encoder")."""
     config = config.resolved()
     return ALGORITHMS[config.algorithm](config, parts, steps)
 
@@ -22,8 +22,9 @@ def _dadapt(config: OptimizerConfig, parts: Parts, steps: int) -> RunOptimizer:
 
 
 def refuse_missing_package(config: OptimizerConfig) -> None:
-    """Raises `SettingError` where the preset needs a package that is not installed, before anything expensive
-    begins.
+    """Raise `SettingError` if the preset needs a package that is not installed.
+
+    Asked before a run, so that nobody waits for the encoding of pictures first.
     """
     if config.implementation == "reference":
         package("dadaptation", "The implementation 'reference'")

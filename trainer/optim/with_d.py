@@ -1,7 +1,7 @@
 """What the optimizers that estimate d have in common.
 
-The parts share one d, so that "text encoder 0.5" means half the UNet's rate. An optimizer a part would let
-each d grow until it cancels the ratio.
+The parts share one d, so that "text encoder 0.5" means half the UNet's rate. With one optimizer per part,
+each d would grow until it cancels the ratio.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,10 @@ from .base import Parts, RunOptimizer
 
 
 class WithD(RunOptimizer):
-    """An optimizer whose groups hold one d between them."""
+    """An optimizer whose groups share one d."""
 
-    d_inside: ClassVar[Mapping[str, int]] = {}  # the power of d that each tensor of the state has as a factor
+    # The power of d that each tensor of the optimizer's state has as a factor.
+    d_inside: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: OptimizerConfig, parts: Parts) -> None:
         super().__init__(optimizer, {part: config.speed_of(part) for part in parts}, config.learning_rate)
@@ -33,19 +34,19 @@ class WithD(RunOptimizer):
 
     def _step(self) -> None:
         self.optimizer.step()
-        self._hold_d()
+        self._limit_d()
 
     def keep_below(self, limit: float) -> None:
-        """Also against a d that is above: the state becomes what it would be, had d been at the limit."""
+        """Limit d for good. A d above the limit comes down to it, and the state as if it had been there."""
         super().keep_below(limit)
         share = min(1.0, limit / self.d)
         if share < 1:
             for state in self.optimizer.state.values():
                 for name in self.d_inside.keys() & state.keys():
                     state[name].mul_(share ** self.d_inside[name])
-        self._hold_d()
+        self._limit_d()
 
-    def _hold_d(self) -> None:
+    def _limit_d(self) -> None:
         for group in self.optimizer.param_groups:
-            for name in {"d", "d_max"} & group.keys():  # Prodigy remembers the highest, and follows it
+            for name in {"d", "d_max"} & group.keys():  # Prodigy goes back up to the highest d that it had
                 group[name] = min(group[name], self.limit)

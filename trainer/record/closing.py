@@ -82,7 +82,7 @@ class Closing:
         if self.keeping.output is None:
             yield "no step had changed the LoRA, so that none was saved"
         elif folder.rescued:
-            yield f"the LoRA until then: {folder.rescued}. Copy it before ComfyUI starts again, which empties that"
+            yield f"the LoRA until then: {folder.rescued}, which ComfyUI empties when it starts: copy it"
         elif self.keeping.output_is_saved:
             yield f"the LoRA until then: {name}/lora.safetensors, in Load LoRA after a press of R"
         if self.keeping.best_is_saved:

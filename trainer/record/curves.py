@@ -14,12 +14,14 @@ from .report import Report
 
 DOTS_PER_INCH = 100
 RATE_COLOURS = {UNET: "#1f77b4", TEXT_ENCODER: "#d95f02"}
-HELDOUT_COLOUR, AVERAGE_COLOUR, LOSS_COLOUR = "#2a9d4a", "#333333", "#c8c8c8"
+HELDOUT_COLOUR = "#2a9d4a"
+AVERAGE_COLOUR = "#333333"
+LOSS_COLOUR = "#c8c8c8"
 COMPARED_COLOURS = ("#1f77b4", "#2a9d4a", "#d95f02", "#8e5bb5", "#333333", "#b5945b")
 
 
 def draw_report(report: Report, size: tuple[int, int]):
-    """A PIL.Image of `size` (width, height) in pixels of what a run reports."""
+    """The curves of a run's report as a PIL.Image of `size` (width, height) in pixels."""
     if not isinstance(report, Report):
         raise SettingError(
             f"report: expected the REPORT of a DAdapt Train node, got {type(report).__name__}. Connect that"
@@ -29,10 +31,10 @@ def draw_report(report: Report, size: tuple[int, int]):
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]], heldout: Sequence[HeldoutLoss], size: tuple[int, int]):
-    """A PIL.Image of `size` (width, height) in pixels.
+    """The curves of a run as a PIL.Image of `size` (width, height) in pixels.
 
-    records: one per step, with "step", "loss" (None: skipped step), "loss_average" and "dlr" (by part; None for
-        a part that has stopped), as in steps.jsonl.
+    records: one per step, with "step", "loss" (None: skipped step), "loss_average" and "dlr" (by part;
+        None for a part that has stopped), as in steps.jsonl.
     heldout: in the order of their steps; may be empty. The best of the trained LoRAs is marked.
     """
     figure = _figure(size)
@@ -44,18 +46,20 @@ def draw_curves(records: Sequence[Mapping[str, Any]], heldout: Sequence[HeldoutL
 
 
 def draw_comparison(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]], size: tuple[int, int]):
-    """A PIL.Image of held-out losses: of each name, the runs of its seeds as thin lines and their mean as a
-    thick one.
+    """A PIL.Image of the held-out losses of several runs per name: thin lines, and their mean as a thick one.
 
     runs: for each name a list of runs, each of them (step, loss) pairs at the same steps; step 0 is the
-    untouched model.
+        untouched model.
     """
     figure = _figure(size)
     axes = figure.subplots()
     for colour, (name, seeds) in zip(COMPARED_COLOURS, runs.items(), strict=False):
         for seed in seeds:
             axes.plot(*zip(*seed, strict=True), color=colour, linewidth=0.6, alpha=0.5)
-        means = [(same[0][0], sum(loss for _, loss in same) / len(same)) for same in zip(*seeds, strict=True)]
+        means = []
+        for points in zip(*seeds, strict=True):  # the (step, loss) of every run at one step
+            step = points[0][0]
+            means.append((step, sum(loss for _, loss in points) / len(points)))
         axes.plot(*zip(*means, strict=True), color=colour, linewidth=2.2, label=name)
     axes.set_xlabel("step")
     axes.set_ylabel("held-out loss")
@@ -64,7 +68,7 @@ def draw_comparison(runs: Mapping[str, Sequence[Sequence[tuple[int, float]]]], s
 
 
 def _figure(size: tuple[int, int]):
-    """A Figure of its own: pyplot's state, which belongs to whoever uses pyplot, is not touched."""
+    """A new figure. It is made without pyplot, whose state belongs to whoever uses pyplot."""
     Figure = package("matplotlib.figure", "Drawing curves").Figure  # slow to import, and most runs never draw
     return Figure(
         figsize=(size[0] / DOTS_PER_INCH, size[1] / DOTS_PER_INCH), dpi=DOTS_PER_INCH, layout="constrained"
@@ -80,7 +84,7 @@ def _as_image(figure):
 
 
 def _draw_losses(axes, records: Sequence[Mapping[str, Any]], heldout: Sequence[HeldoutLoss]) -> None:
-    """All losses of `heldout` are finite."""
+    """heldout: only those whose loss is a number."""
     steps = _column(records, "step")
     losses = _column(records, "loss")
     averages = _column(records, "loss_average")
@@ -101,7 +105,7 @@ def _draw_losses(axes, records: Sequence[Mapping[str, Any]], heldout: Sequence[H
 
 
 def _mark_heldout(axes, heldout: Sequence[HeldoutLoss]) -> None:
-    """The numbers of the untouched model, of the best step and of the last."""
+    """Writes the numbers of the untouched model, of the best step and of the last."""
     _write_value(axes, heldout[0], "left")
     best = best_of(heldout)
     if best is None:
@@ -161,8 +165,9 @@ def _or_gap(value: float | None) -> float:
 
 
 def _upper_limit(losses: Iterable[float], always_shown: Iterable[float]) -> float:
-    """Leaves the top twentieth of the single losses out of sight: rare timesteps would flatten everything
-    else.
+    """The top of the axis, which leaves out the highest twentieth of the single steps' losses.
+
+    The high losses of rare timesteps would flatten everything else.
     """
     ordered = sorted(loss for loss in losses if loss == loss)  # nan is not itself
     shown = [loss for loss in always_shown if loss == loss]

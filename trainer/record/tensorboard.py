@@ -1,6 +1,6 @@
-"""Event files for TensorBoard, under the tags that its users know from other trainers.
+"""Event files for TensorBoard, with the tags that its users know from other trainers.
 
-Written where `tensorboard` is installed.
+They are written where `tensorboard` is installed.
 """
 
 import logging
@@ -14,8 +14,9 @@ TAGS = {TEXT_ENCODER: "textencoder"}  # as kohya's sd-scripts names it
 
 
 class EventFiles:
-    """One run's event files below `folder`, which is made with the first of them; nothing where `tensorboard`
-    is not installed.
+    """One run's event files below `folder`, which is made with the first of them.
+
+    Nothing is written where `tensorboard` is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,14 +50,10 @@ class EventFiles:
                     self._writer.add_scalar(tag, value, step)
 
     def _open(self):
-        """None where the installed `tensorboard` does not load: an extra must not cost anybody their run."""
+        """A writer; None where the installed `tensorboard` does not load, which must not cost a run."""
         try:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
-        except (
-            ImportError,
-            AttributeError,
-            TypeError,
-        ) as error:  # what its own imports raise beside another protobuf or numpy
+        except (ImportError, AttributeError, TypeError) as error:  # raised beside another protobuf or numpy
             self._is_installed = False
             logging.getLogger(__name__).warning(
                 "No event files for TensorBoard: it is installed, but does not load (%s).", error

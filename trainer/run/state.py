@@ -36,7 +36,7 @@ class RunState:
             raise SettingError(
                 f"This state of a run cannot be continued here: expected version {VERSION} with"
                 f" {', '.join(self.owners)}; got version {state.get('version')} with"
-                f" {', '.join(state.keys() - {'version'})}. Continue it with the settings that it was begun with."
+                f" {', '.join(state.keys() - {'version'})}. Continue it with the settings of its beginning."
             )
         for name, owner in self.owners.items():
             owner.load(state[name])

@@ -193,7 +193,7 @@ class Training:
         return RunState(self.owners()).state()
 
     def load(self, state: dict) -> None:
-        """Goes on where `state` was taken, as the run would have. Before `run`, in a run that has not begun."""
+        """Goes on where `state` was taken, as that run would have. To be called before `run`."""
         RunState(self.owners()).load(state)
 
 

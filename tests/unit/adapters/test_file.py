@@ -24,7 +24,8 @@ def adapters():
     return made
 
 
-def test_names_and_shapes_are_the_established_trainers():
+def test_names_and_shapes_are_those_of_sd_scripts():
+    """Files mean the same in kohya's sd-scripts and everywhere that reads its files."""
     shapes = {name: tuple(tensor.shape) for name, tensor in lora_tensors(adapters()).items()}
     assert shapes == {
         "lora_unet_proj_in.lora_down.weight": (3, 6, 1, 1),

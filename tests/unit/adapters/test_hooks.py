@@ -29,8 +29,9 @@ def modules():
 )
 @pytest.mark.parametrize("module, x", modules())
 def test_hook_computes_what_the_merged_weight_computes(module, x, dtype, tolerance):
-    """Whatever dtype the host's module is in; the LoRA itself stays fp32."""
-    module, x = module.to(dtype), x.to(dtype)
+    """This holds for every dtype that the module may be in; the LoRA itself stays fp32."""
+    module = module.to(dtype)
+    x = x.to(dtype)
     adapter = new_adapter("a", "unet", module, 3, torch.Generator().manual_seed(0), CPU)
     adapter.up.data.normal_(generator=torch.Generator().manual_seed(1))
     with attached([adapter]):
@@ -53,7 +54,7 @@ def test_a_new_adapter_changes_nothing():
     assert torch.equal(hooked, module(x))
 
 
-def test_no_base_weight_gets_a_gradient_and_the_state_dict_is_the_hosts_own():
+def test_no_base_weight_gets_a_gradient_and_the_state_dict_is_the_modules_own():
     module = nn.Linear(6, 5).requires_grad_(False)
     names = list(module.state_dict())
     adapter = new_adapter("a", "unet", module, 3, torch.Generator().manual_seed(0), CPU)
@@ -88,7 +89,7 @@ def test_a_layer_that_has_no_lora_is_refused(module):
 
 
 class Attention(nn.Module):
-    """What reads what, as in self and in cross attention."""
+    """Three layers that read what those of an attention read: q reads x, k and v read the context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,9 +102,10 @@ class Attention(nn.Module):
 
 @pytest.mark.parametrize("is_self_attention", [True, False])
 def test_downs_joined_for_q_k_and_v_change_neither_values_nor_gradients(is_self_attention):
-    """Against adapters whose names do not tell that they belong together."""
+    """Compared with adapters whose names do not tell that they belong together."""
     torch.manual_seed(0)
-    attention, x = Attention(), torch.randn(2, 3, 6)
+    attention = Attention()
+    x = torch.randn(2, 3, 6)
     context = x if is_self_attention else torch.randn(2, 3, 6)
 
     def outcome(names):
@@ -126,8 +128,9 @@ def test_downs_joined_for_q_k_and_v_change_neither_values_nor_gradients(is_self_
         assert torch.allclose(joined, alone, atol=1e-5)
 
 
-def test_joined_downs_are_one_matmul_a_pass_and_hold_nothing_between_two():
-    attention, x = Attention(), torch.randn(2, 3, 6)
+def test_joined_downs_are_one_matmul_per_pass_and_hold_nothing_between_two():
+    attention = Attention()
+    x = torch.randn(2, 3, 6)
     adapters = [
         new_adapter(f"a_{name}", "unet", module, 2, torch.Generator(), CPU)
         for name, module in attention.named_children()
@@ -135,15 +138,16 @@ def test_joined_downs_are_one_matmul_a_pass_and_hold_nothing_between_two():
     alive = weakref.ref(x)
     with attached(adapters), CountOperations() as operations:
         attention(x, x)
-    assert (
-        operations.counts["aten.mm.default"] + operations.counts["aten.addmm.default"] == 3 + 1 + 3
-    )  # base, downs, ups
+    products = operations.counts["aten.mm.default"] + operations.counts["aten.addmm.default"]
+    assert products == 3 + 1 + 3  # base, downs, ups
     del x, operations
     assert alive() is None
 
 
 def test_cross_attention_joins_k_and_v_alone_and_holds_nothing_either():
-    attention, x, context = Attention(), torch.randn(2, 3, 6), torch.randn(2, 3, 6)
+    attention = Attention()
+    x = torch.randn(2, 3, 6)
+    context = torch.randn(2, 3, 6)
     adapters = [
         new_adapter(f"a_{name}", "unet", module, 2, torch.Generator(), CPU)
         for name, module in attention.named_children()

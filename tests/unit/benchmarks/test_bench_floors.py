@@ -6,14 +6,18 @@ from comfyui_dadapt_lora.benchmarks.floors import adaptable, adapted_flops, merg
 from comfyui_dadapt_lora.benchmarks.train import Work
 from torch import nn
 
-TOKENS, INNER, OUTER, RANK = 4, 16, 8, 2
+TOKENS = 4
+INNER = 16
+OUTER = 8
+RANK = 2
 PRODUCT = 2 * TOKENS * INNER * OUTER  # of either layer's weight, in either direction
 
 
 class TwoLayers(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.second = nn.Linear(OUTER, INNER), nn.Linear(INNER, OUTER)
+        self.first = nn.Linear(OUTER, INNER)
+        self.second = nn.Linear(INNER, OUTER)
 
     def forward(self, x):
         return self.second(self.first(x))
@@ -24,10 +28,12 @@ def x(requires_grad=False):
 
 
 def lora(inside, outside, with_input):
-    """down and up forward; gradients of up, of what is between, of down, and of the input where one is
-    wanted.
+    """FLOPs of a LoRA: down and up forward, then the gradients of up, of down's output and of down.
+
+    with_input: the gradient of its input as well.
     """
-    down, up = 2 * TOKENS * inside * RANK, 2 * TOKENS * outside * RANK
+    down = 2 * TOKENS * inside * RANK
+    up = 2 * TOKENS * outside * RANK
     return (down + up) + (2 * up + down) + (down if with_input else 0)
 
 
@@ -46,7 +52,7 @@ def test_no_gradient_goes_further_back_than_the_first_adapter():
 
 
 def test_an_input_that_trains_gets_its_gradient():
-    """As the text embeddings do where the text encoder trains."""
+    """Text embeddings are such an input where the text encoder trains."""
     more = adapted_flops(TwoLayers(), x(True), ["second"], RANK) - adapted_flops(
         TwoLayers(), x(), ["second"], RANK
     )
@@ -62,7 +68,9 @@ def test_convolutions_are_adapted_with_their_own_kernel():
     """down has the layer's kernel of 3, up has 1."""
     convolution = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1))
     pixels = 5 * 5
-    base, down, up = 2 * pixels * 9 * 4 * 8, 2 * pixels * 9 * 4 * RANK, 2 * pixels * RANK * 8
+    base = 2 * pixels * 9 * 4 * 8
+    down = 2 * pixels * 9 * 4 * RANK
+    up = 2 * pixels * RANK * 8
     inputs = {"input": torch.empty(1, 4, 5, 5, device="meta")}
     assert adapted_flops(convolution, inputs, ["0"], RANK) == base + 2 * down + 3 * up
     assert list(adaptable(convolution)) == ["0"]
@@ -76,4 +84,4 @@ def test_hooks_are_gone_after_counting():
 
 @pytest.mark.parametrize(("flops", "weight_bytes", "seconds"), [(100, 10, 10), (100, 1000, 20)])
 def test_the_floor_is_whichever_takes_longer(flops, weight_bytes, seconds):
-    assert Work(flops, weight_bytes).seconds(rate=10, bytes_a_second=50) == seconds
+    assert Work(flops, weight_bytes).seconds(rate=10, bandwidth=50) == seconds

@@ -26,7 +26,8 @@ def rows(table):
 
 
 def test_compare_finds_a_slower_figure():
-    now, before = stored({"step": 0.6}, {"ours, s": 3.0}), stored({"step": 0.6}, {"ours, s": 2.0})
+    now = stored({"step": 0.6}, {"ours, s": 3.0})
+    before = stored({"step": 0.6}, {"ours, s": 2.0})
     compared = rows(results.compare(now, before))
     assert compared["train: ours, s"] == ["3", "2", "1.50"]
     assert compared["step"] == ["0.6", "0.6", "1.00"]
@@ -42,9 +43,7 @@ def test_compare_tells_what_is_missing_in_one_of_the_two():
 
 
 def test_ratios_are_ours_over_theirs_pair_by_pair():
-    """A machine that gets ten times slower half way slows both steps of a pair, and their ratio says nothing
-    of it.
-    """
+    """A machine that becomes ten times slower slows both steps of a pair, and does not change their ratio."""
     assert paired_ratio(ours=[1, 1, 10], theirs=[2, 2, 20]) == 0.5
 
 

@@ -1,6 +1,6 @@
-"""benchmarks/growth.py: what its figures mean, on a network that is done in seconds.
+"""What the figures of benchmarks/growth.py mean, on a network so small that it takes seconds.
 
-No time is compared with anything.
+No test compares a time with anything.
 """
 
 from dataclasses import asdict
@@ -40,7 +40,7 @@ def test_the_points_of_a_curve_differ_in_what_is_varied_and_in_nothing_else(devi
 
 @pytest.mark.parametrize("device", SCALES)
 def test_no_batch_is_smaller_than_it_says(device):
-    """Else a step at batch 8 would now and then be a step at batch 2."""
+    """A step at batch 8 would otherwise be a step at batch 2 now and then."""
     for curve in curves(SCALES[device]).values():
         assert all(point.pictures % point.batch == 0 for point in curve.points(Point(side=512)))
 

@@ -1,4 +1,4 @@
-"""The network of benchmarks/plain_unet.py is SD 1.5's in numbers, and a LoRA learns on it."""
+"""The network of benchmarks/plain_unet.py has SD 1.5's sizes, and a LoRA learns on it."""
 
 from collections import Counter
 
@@ -18,7 +18,8 @@ from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
 from tests.unit.toy import FP32
 
-UNET_PARAMETERS, TEXT_PARAMETERS = 859_520_964, 123_060_480  # of the published checkpoint
+UNET_PARAMETERS = 859_520_964  # of the published checkpoint, as are the text encoder's
+TEXT_PARAMETERS = 123_060_480
 TINY = Sizes(
     width=16,
     multipliers=(1, 2),
@@ -63,9 +64,7 @@ def test_full_size_has_sd15s_parameters(sd15):
 
 
 def test_the_layers_that_a_lora_adapts_are_sd15s(sd15):
-    """192 in the UNet and 72 in the text encoder, in the shapes that benchmarks/optimizer.py was written
-    with.
-    """
+    """They are 192 in the UNet and 72 in the text encoder, in the shapes of benchmarks/optimizer.py."""
     for part, expected in sd15_layers().items():
         shapes = [tuple(module.weight.shape[:2]) for _, of_part, module in sd15.layers() if of_part == part]
         assert len(shapes) == {"unet": 192, "text_encoder": 72}[part]
@@ -96,7 +95,7 @@ def test_noise_grows_with_the_timestep_and_keeps_the_variance(tiny):
 
 
 def test_gradients_reach_every_layer(tiny):
-    """Of up at once; of down as soon as up is not zero."""
+    """up gets one from the start, down as soon as up is not zero."""
     adapters = tiny.new_adapters(dim=2)
     with torch.no_grad():
         for adapter in adapters:
@@ -124,7 +123,8 @@ def test_gradients_reach_every_layer(tiny):
 
 def test_a_lora_on_it_learns(tiny):
     """An untrained network predicts nearly nothing, a loss of 1: the noise itself is easily learned."""
-    adapters, data = tiny.new_adapters(dim=4), pictures(4)
+    adapters = tiny.new_adapters(dim=4)
+    data = pictures(4)
     grid = LossGrid.draw(data, torch.Generator().manual_seed(1))
     before = grid.loss(tiny)
     trained(tiny, adapters, data, 60, lambda event: None, preset="AdamW", adamw_rate=0.01)
@@ -133,8 +133,9 @@ def test_a_lora_on_it_learns(tiny):
 
 
 class CountShapes(CountOperations):
-    """Every tensor operation with the shapes that it takes, so that one operation over all the data counts
-    too.
+    """Counts every tensor operation by its name and the shapes of its inputs.
+
+    The shapes show where one operation works on all the data.
     """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -149,7 +150,7 @@ class CountShapes(CountOperations):
 
 
 def operations_of_steps(network, count, steps):
-    """Of each step of a run on so many pictures."""
+    """The operations of each step of a run on `count` pictures."""
     counted = []
 
     def hear(event):
@@ -163,7 +164,7 @@ def operations_of_steps(network, count, steps):
 
 
 def test_a_step_works_on_as_much_with_10_000_pictures_as_with_12(tiny):
-    """The same operations on tensors of the same shapes, in every step that begins no epoch."""
+    """Every step that does not begin an epoch has the same operations on tensors of the same shapes."""
     few, many = (operations_of_steps(tiny, count, steps=3) for count in (12, 10_000))
     assert few[1:] == many[1:]
     assert few[2].total() > 1000

@@ -1,4 +1,4 @@
-"""Checkpointing changes what is kept, not what is computed."""
+"""Checkpointing changes what is saved for backward, not what is computed."""
 
 import pytest
 import torch
@@ -8,11 +8,13 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 class Block(nn.Module):
-    """Writes over its input, as the host's text layers do."""
+    """Writes over its input, as ComfyUI's text layers do."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second, self.calls = nn.Linear(8, 32), nn.Linear(32, 8), 0
+        self.first = nn.Linear(8, 32)
+        self.second = nn.Linear(32, 8)
+        self.calls = 0
 
     def forward(self, x, scale=None):
         self.calls += 1
@@ -50,17 +52,18 @@ def test_each_block_is_computed_twice_in_a_step_and_once_in_a_measurement(blocks
         assert blocks[0].calls == 3
 
 
-def test_only_the_inputs_of_blocks_are_kept(blocks):
-    kept = []
-    with checkpointed(blocks), saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+def test_only_the_inputs_of_blocks_are_saved_for_backward(blocks):
+    saved = []
+    with checkpointed(blocks), saved_tensors_hooks(lambda t: saved.append(t.shape) or t, lambda t: t):
         x = torch.zeros(2, 8).requires_grad_() * 1
         for block in blocks:
             x = block(x, scale=torch.tensor(0.5))
-    assert torch.Size((2, 32)) not in kept  # what lies between the two layers of a block
+    assert torch.Size((2, 32)) not in saved  # what lies between the two layers of a block
 
 
 def test_blocks_are_their_own_again_after_an_error(blocks):
-    blocks[1].forward = own = lambda x, scale: x
+    blocks[1].forward = lambda x, scale: x
+    own = vars(blocks[1])["forward"]
     with pytest.raises(ZeroDivisionError), checkpointed(blocks):
         raise ZeroDivisionError
     assert "forward" not in vars(blocks[0]) and vars(blocks[1])["forward"] is own

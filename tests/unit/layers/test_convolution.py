@@ -4,8 +4,8 @@ import pytest
 import torch
 from comfyui_dadapt_lora.trainer.layers import convolution
 from comfyui_dadapt_lora.trainer.layers.convolution import (
-    FEW_PLACES,
     LARGE_WEIGHT,
+    MOST_POSITIONS,
     convolution_as_product,
     is_faster_as_product,
     quick_convolution,
@@ -38,7 +38,8 @@ def frozen(layer: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_output_and_gradient_are_those_of_pytorch(make, batch):
     torch.manual_seed(0)
-    layer, x = frozen(make()).double(), torch.randn(batch, 6, 8, 7, dtype=torch.float64)
+    layer = frozen(make()).double()
+    x = torch.randn(batch, 6, 8, 7, dtype=torch.float64)
     for ours, theirs in zip(
         output_and_gradient(lambda x: convolution_as_product(layer, x), x),
         output_and_gradient(layer, x),
@@ -49,7 +50,8 @@ def test_output_and_gradient_are_those_of_pytorch(make, batch):
 
 def test_a_bias_of_fp32_does_not_make_a_bf16_output_fp32():
     torch.manual_seed(0)
-    layer, x = frozen(nn.Conv2d(6, 5, 3, padding=1)), torch.randn(1, 6, 4, 4)
+    layer = frozen(nn.Conv2d(6, 5, 3, padding=1))
+    x = torch.randn(1, 6, 4, 4)
     exact = layer(x)
     layer.weight.data = layer.weight.data.bfloat16()
     output = convolution_as_product(layer, x.bfloat16())
@@ -67,17 +69,16 @@ def test_a_bias_of_fp32_does_not_make_a_bf16_output_fp32():
         (LARGE_WEIGHT, 4, 8, 2, True),
     ],
 )
-def test_taken_for_a_large_weight_at_few_places(bytes_of_weight, batch, size, stride, faster):
-    assert FEW_PLACES == 64
+def test_taken_for_a_large_weight_at_few_output_positions(bytes_of_weight, batch, size, stride, faster):
+    assert MOST_POSITIONS == 64
     layer = nn.Conv2d(1, bytes_of_weight // 4, 1, stride=stride, bias=False, device="meta")
-    layer.weight = nn.Parameter(
-        torch.empty(1).expand(layer.weight.shape), requires_grad=False
-    )  # on the CPU, but without the memory
+    # on the CPU, but without the memory
+    layer.weight = nn.Parameter(torch.empty(1).expand(layer.weight.shape), requires_grad=False)
     assert is_faster_as_product(layer, torch.empty(batch, 1, size, size)) is faster
 
 
 class Counted(nn.Conv2d):
-    """Calls are counted, so that a product in its place would show."""
+    """Counts its calls, so that a matrix product in its place would show."""
 
     calls = 0
 

@@ -1,12 +1,10 @@
-"""A frozen layer keeps for backward no more than the gradient of its input needs, and gives the same
-gradients.
-"""
+"""A frozen layer saves for backward what the gradient of its input needs, and gives the same gradients."""
 
 import pytest
 import torch
 from comfyui_dadapt_lora.trainer.layers import convolution
 from comfyui_dadapt_lora.trainer.layers import frozen as frozen_layers
-from comfyui_dadapt_lora.trainer.layers.frozen import lean_and_quick
+from comfyui_dadapt_lora.trainer.layers.frozen import save_memory
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -38,14 +36,15 @@ def input_gradient(layer: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_are_the_same_bit_for_bit(name, dtype):
     layer, x = frozen(name)
-    with lean_and_quick([layer]):
-        lean = input_gradient(layer, x, dtype)
-    assert torch.equal(lean, input_gradient(layer, x, dtype))
+    with save_memory([layer]):
+        saving = input_gradient(layer, x, dtype)
+    assert torch.equal(saving, input_gradient(layer, x, dtype))
 
 
-def kept(layers: list[nn.Module], x: Tensor, monkeypatch) -> int:
-    """Bytes that are held on to after bf16 forward passes through each layer, of what autograd asked to keep
-    beside the weights.
+def bytes_saved(layers: list[nn.Module], x: Tensor, monkeypatch) -> int:
+    """Bytes that stay in memory for backward after a bf16 forward pass through each layer.
+
+    Counts what autograd asked to save, apart from the layers' own weights.
     """
     seen = {}
     weights = [layer.weight.data_ptr() for layer in layers]
@@ -55,11 +54,11 @@ def kept(layers: list[nn.Module], x: Tensor, monkeypatch) -> int:
             return
         seen[saved.untyped_storage().data_ptr()] = StorageWeakRef(saved.untyped_storage()), saved.nbytes
 
-    def keep(layer, shape, saved, original=frozen_layers._LeanLayer._keep):
+    def pack(layer, shape, saved, original=frozen_layers._FrozenLayer._pack):
         look(saved)
         return original(layer, shape, saved)
 
-    monkeypatch.setattr(frozen_layers._LeanLayer, "_keep", keep)
+    monkeypatch.setattr(frozen_layers._FrozenLayer, "_pack", pack)
     x = x.clone().requires_grad_()
     with (
         torch.autocast("cpu", dtype=torch.bfloat16),
@@ -73,69 +72,62 @@ def kept(layers: list[nn.Module], x: Tensor, monkeypatch) -> int:
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if name != "input in the shape of the weight"])
 def test_of_many_layers_one_cast_weight_is_there_and_no_convolutions_input(name, monkeypatch):
-    layers, x = [frozen(name)[0] for _ in range(3)], frozen(name)[1].bfloat16()
+    layers = [frozen(name)[0] for _ in range(3)]
+    x = frozen(name)[1].bfloat16()
     one_weight = layers[0].weight.numel() * 2
-    assert kept(layers, x, monkeypatch) >= 3 * one_weight
-    with lean_and_quick(layers):
-        assert kept(layers, x, monkeypatch) == one_weight
+    assert bytes_saved(layers, x, monkeypatch) >= 3 * one_weight
+    with save_memory(layers):
+        assert bytes_saved(layers, x, monkeypatch) == one_weight
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
 def test_convolutions_are_products_where_that_is_faster(dtype, tolerance, monkeypatch):
-    """The second one's weight, the smaller, is in the scratch memory when the first one's backward pass
-    comes.
-    """
-    layers, x = (
-        nn.Sequential(frozen("convolution")[0], nn.Conv2d(8, 5, 3).requires_grad_(False)),
-        frozen("convolution")[1],
-    )
+    """The second weight is the smaller, and in the scratch memory when the first one's backward begins."""
+    first, x = frozen("convolution")
+    layers = nn.Sequential(first, nn.Conv2d(8, 5, 3).requires_grad_(False))
     exact = input_gradient(layers, x, torch.float32)
     monkeypatch.setattr(convolution, "LARGE_WEIGHT", 0)
     monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: pytest.fail("computed as a convolution"))
-    with lean_and_quick(layers):
+    with save_memory(layers):
         as_products = input_gradient(layers, x, dtype)
     torch.testing.assert_close(as_products, exact, rtol=0, atol=tolerance * exact.abs().max().item())
 
 
 def test_layers_of_different_sizes_one_after_the_other():
-    """The larger weight needs new scratch memory, after the smaller one was used in the forward pass and
-    before it is in the backward.
-    """
+    """A larger weight needs new scratch memory between a smaller one's forward and backward pass."""
     torch.manual_seed(0)
-    network, x = (
-        nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 30), nn.Linear(30, 5)).requires_grad_(False),
-        torch.randn(3, 4),
-    )
-    with lean_and_quick(network):
-        lean = input_gradient(network, x, torch.bfloat16)
-    assert torch.equal(lean, input_gradient(network, x, torch.bfloat16))
+    network = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 30), nn.Linear(30, 5)).requires_grad_(False)
+    x = torch.randn(3, 4)
+    with save_memory(network):
+        saving = input_gradient(network, x, torch.bfloat16)
+    assert torch.equal(saving, input_gradient(network, x, torch.bfloat16))
 
 
 class Scaled(nn.Linear):
-    """As the host's layers with weights in fp8, which have a scale beside them."""
+    """As ComfyUI's layers with weights in fp8, which have a scale beside them."""
 
     def forward(self, x):
         return nn.functional.linear(x, self.weight.to(x.dtype) * 3, self.bias)
 
 
-@pytest.mark.parametrize("change", ["trained", "patched by the host", "in fp8"])
+@pytest.mark.parametrize("change", ["trained", "patched by ComfyUI", "in fp8"])
 def test_a_weight_that_is_not_simply_cast_is_left_alone(change):
     layer, x = frozen("linear")
     if change == "trained":
         layer.requires_grad_(True)
-    elif change == "patched by the host":
+    elif change == "patched by ComfyUI":
         layer.weight_function = [lambda weight: weight]
     else:
         layer = Scaled(24, 16).requires_grad_(False)
         layer.weight.data = layer.weight.data.to(torch.float8_e4m3fn)
-    with lean_and_quick([layer]):
+    with save_memory([layer]):
         assert "forward" not in vars(layer)
-        lean = input_gradient(layer, x, torch.float32)
-    assert torch.equal(lean, input_gradient(layer, x, torch.float32))
+        saving = input_gradient(layer, x, torch.float32)
+    assert torch.equal(saving, input_gradient(layer, x, torch.float32))
 
 
 class Cancelled(BaseException):
-    """The host's interrupt is a BaseException in newer versions; it is raised inside layers."""
+    """ComfyUI's interrupt is a BaseException in newer versions; it is raised inside layers."""
 
 
 @pytest.mark.parametrize("error", [RuntimeError, Cancelled])
@@ -148,26 +140,26 @@ def test_a_layer_is_as_it_was_after_an_error_inside_it(error):
         raise error
 
     layer.forward = raises
-    with pytest.raises(error), torch.autocast("cpu", dtype=torch.bfloat16), lean_and_quick([layer]):
+    with pytest.raises(error), torch.autocast("cpu", dtype=torch.bfloat16), save_memory([layer]):
         layer(x)
     assert layer.weight is weight and layer.forward is raises
-    assert (
-        torch._C._autograd._top_saved_tensors_default_hooks(True) is None
-    )  # there is no public question for it
+    # No hooks for saved tensors are left; PyTorch has no public function that tells.
+    assert torch._C._autograd._top_saved_tensors_default_hooks(True) is None
 
 
 def test_weights_of_fp16_computed_in_bf16_give_the_same_gradients_bit_for_bit():
     """On a CPU these are cast by way of fp32, which is exact."""
     layer, x = frozen("linear")
     layer.half()
-    with lean_and_quick([layer]):
-        lean = input_gradient(layer, x, torch.bfloat16)
-    assert torch.equal(lean, input_gradient(layer, x, torch.bfloat16))
+    with save_memory([layer]):
+        saving = input_gradient(layer, x, torch.bfloat16)
+    assert torch.equal(saving, input_gradient(layer, x, torch.bfloat16))
 
 
 class CastsByItself(nn.Linear):
-    """Stands for a host's layer, which casts its weight to its input's dtype; the real ones are in
-    tests/host/test_gradients.py.
+    """Casts its weight to its input's dtype, as ComfyUI's layers do.
+
+    tests/host/test_gradients.py has the real ones.
     """
 
     was_cast = False
@@ -185,26 +177,26 @@ class CastsByItself(nn.Linear):
 def test_layers_that_cast_by_themselves_find_their_weights_cast(dtype):
     """Of different sizes, the larger one later, so that they share the scratch memory in both passes."""
     torch.manual_seed(0)
-    layers, x = (
-        nn.Sequential(CastsByItself(), CastsByItself(16, 40), CastsByItself(40, 5)),
-        torch.randn(3, 24),
-    )
+    layers = nn.Sequential(CastsByItself(), CastsByItself(16, 40), CastsByItself(40, 5))
+    x = torch.randn(3, 24)
     plain = input_gradient(layers, x, dtype)
     assert all(layer.was_cast for layer in layers)
-    with lean_and_quick(layers):
-        lean = input_gradient(layers, x, dtype)
+    with save_memory(layers):
+        saving = input_gradient(layers, x, dtype)
     assert not any(layer.was_cast for layer in layers)
     assert all(layer.weight.dtype == torch.float16 for layer in layers)
-    assert torch.equal(lean, plain)
+    assert torch.equal(saving, plain)
 
 
 @pytest.mark.parametrize("weights, copies", [(torch.float16, 1), (torch.bfloat16, 0)])
-def test_of_layers_that_cast_by_themselves_no_copy_is_kept(weights, copies, monkeypatch):
-    """Also of weights in autocast's own dtype with an input in fp32: left to itself, such a layer casts them
-    up, and autocast back down.
+def test_of_layers_that_cast_by_themselves_no_copy_is_saved(weights, copies, monkeypatch):
+    """This holds for weights in autocast's own dtype with an input in fp32 as well.
+
+    Left to itself, such a layer casts its weight up to fp32, and autocast casts it back down.
     """
-    layers, x = [CastsByItself(dtype=weights) for _ in range(3)], torch.randn(3, 24)
+    layers = [CastsByItself(dtype=weights) for _ in range(3)]
+    x = torch.randn(3, 24)
     one_weight = layers[0].weight.numel() * 2
-    assert kept(layers, x, monkeypatch) >= 3 * one_weight
-    with lean_and_quick(layers):
-        assert kept(layers, x, monkeypatch) == copies * one_weight
+    assert bytes_saved(layers, x, monkeypatch) >= 3 * one_weight
+    with save_memory(layers):
+        assert bytes_saved(layers, x, monkeypatch) == copies * one_weight

@@ -1,6 +1,4 @@
-"""`trainer/optim/dadapt.py` against dadaptation 3.2 from PyPI, which is imported here for nothing but to be
-the other opinion.
-"""
+"""`trainer/optim/dadapt.py` computes what dadaptation 3.2 from PyPI computes, which is the second opinion."""
 
 import copy
 import functools
@@ -30,13 +28,15 @@ quick = settings(max_examples=40, deadline=None, derandomize=True, database=None
 
 
 class ToyLoRA:
-    """y = tanh(x (T + B1 A1)') (U + B2 A2)': "text encoder" T, "UNet" U, LoRA of dim 4 on both, noisy
-    targets.
+    """y = tanh(x (T + B1 A1)') (U + B2 A2)' with noisy targets.
+
+    T is the "text encoder", U the "UNet"; both have a LoRA of dim 4.
     """
 
     def __init__(self, seed=0, dim=4, alpha=4, noise=0.3):
         self.random = torch.Generator().manual_seed(seed)
-        self.scale, self.noise = alpha / dim, noise
+        self.scale = alpha / dim
+        self.noise = noise
         self.base = [self.normal(24, 16) / 4, self.normal(20, 24) / 5]
         self.target = [w + 0.07 * self.normal(*w.shape) for w in self.base]
         down = [Parameter(self.normal(dim, w.shape[1]) / 4) for w in self.base]
@@ -55,7 +55,8 @@ class ToyLoRA:
 
     def loss(self):
         x = self.normal(8, 16)
-        (text, unet), (text_target, unet_target) = self.merged(), self.target
+        text, unet = self.merged()
+        text_target, unet_target = self.target
         wanted = torch.tanh(x @ text_target.T) @ unet_target.T + self.noise * self.normal(8, 20)
         return (torch.tanh(x @ text.T) @ unet.T - wanted).square().mean()
 
@@ -70,9 +71,7 @@ def parts(parameters, text_scale=0.5):
 
 @functools.cache
 def record(steps, missing=0.1, **options):
-    """(start, tape): the parameters at the start, and for every step one gradient, or None, for each of
-    them.
-    """
+    """(start, tape): the parameters at the start; for every step a list of their gradients, some None."""
     toy = ToyLoRA()
     start = [p.detach().clone() for p in toy.parameters]
     optimizer = reference_optimizer(parts(toy.parameters), **options)
@@ -88,7 +87,7 @@ def record(steps, missing=0.1, **options):
 
 
 def play(optimizer, gradients, k=WARMUP):
-    """One step with these gradients at warmup's rate for step k."""
+    """One step with these gradients, at the rate that warmup has at step k."""
     everything = (p for group in optimizer.param_groups for p in group["params"])
     for p, gradient in zip(everything, gradients, strict=True):
         p.grad = None if gradient is None else gradient.to(p.dtype, copy=True)
@@ -102,7 +101,7 @@ def parameters_like(start, dtype=torch.float64):
 
 
 def pair(start, dtype=torch.float64, split=parts, ours=None, **options):
-    """Ours and dadaptation's over copies of the same parameters."""
+    """Our optimizer and dadaptation's, over copies of the same parameters."""
     mine = DAdaptAdam(split(parameters_like(start, dtype)), **options, **(ours or {}))
     return mine, reference_optimizer(split(parameters_like(start, dtype)), **options)
 
@@ -112,8 +111,9 @@ def values(optimizer):
 
 
 def farthest(optimizer, other, start):
-    """Largest difference between two runs' parameters against the largest distance travelled, the worst
-    tensor of all.
+    """The largest difference between two runs' parameters over the largest distance travelled.
+
+    Of all tensors the worst.
     """
     triples = zip(values(optimizer), values(other), start, strict=True)
     return max(((p - q).abs().max() / (q - p0).abs().max()).item() for p, q, p0 in triples)
@@ -122,7 +122,8 @@ def farthest(optimizer, other, start):
 def deep_state(optimizer):
     """Everything that a step could change, flattened for comparing bit by bit."""
     state = copy.deepcopy(optimizer.state_dict())
-    state.pop("skipped_steps", None), state.pop("consecutive_skipped", None)
+    state.pop("skipped_steps", None)
+    state.pop("consecutive_skipped", None)
     return (
         values(optimizer)
         + [x for row in state["state"].values() for x in row.values()]
@@ -199,9 +200,8 @@ def problems(draw):
             "betas": st.tuples(st.floats(0, 0.99), st.floats(0.01, 0.9999)),
             "use_bias_correction": st.booleans(),
             "d0": st.sampled_from([1e-8, 1e-6, 1e-3]),
-            "growth_rate": st.sampled_from(
-                [1.0, 1.02, 1.5]
-            ),  # gradients here do not answer to p: without a limit d explodes
+            # Gradients here do not depend on p: without a limit d explodes.
+            "growth_rate": st.sampled_from([1.0, 1.02, 1.5]),
         }
     )
     return {
@@ -215,20 +215,16 @@ def problems(draw):
 
 
 def build(problem, make, **more):
+    """An optimizer that `make` makes over the problem's groups, with random parameters."""
     random = torch.Generator().manual_seed(problem["seed"])
-    groups = [
-        {
-            "params": [
-                Parameter(torch.randn(shape, generator=random, dtype=torch.float64).to(dtype))
-                for shape in shapes
-            ],
-            **rest,
-        }
-        for shapes, dtype, rest in (
-            (g["shapes"], g["dtype"], {k: g[k] for k in ("layer_scale", "weight_decay", "eps")})
-            for g in problem["groups"]
-        )
-    ]
+    groups = []
+    for drawn in problem["groups"]:
+        group = {name: drawn[name] for name in ("layer_scale", "weight_decay", "eps")}
+        group["params"] = []
+        for shape in drawn["shapes"]:
+            start = torch.randn(shape, generator=random, dtype=torch.float64)
+            group["params"].append(Parameter(start.to(drawn["dtype"])))
+        groups.append(group)
     return make(groups, **problem["options"], **more)
 
 
@@ -251,7 +247,8 @@ def steps_of(problem, count):
 @quick
 @given(problems())
 def test_any_problem_gives_dadaptations_d_and_parameters(problem):
-    ours, reference = ours_for(problem), build(problem, reference_optimizer)
+    ours = ours_for(problem)
+    reference = build(problem, reference_optimizer)
     exact = all(group["dtype"] == torch.float64 for group in problem["groups"])
     for gradients in steps_of(problem, 15):
         play(ours, gradients)
@@ -334,8 +331,9 @@ def test_a_scheduler_drives_the_rate():
 
 @pytest.mark.parametrize("r", [0.5, 3.0, 16.0])
 def test_layer_scale_is_dadaptation_on_rescaled_parameters(r):
-    """p with layer_scale r walks as r * q, for the q = p / r that unscaled dadaptation trains with gradient r
-    * g (and eps r * eps).
+    """p with layer_scale r moves as r * q does, where dadaptation trains q = p / r without a scale.
+
+    The gradient of q is r * g, and its eps r * eps.
     """
     start, tape = record(400, missing=0, **RECIPE)
     ours = DAdaptAdam(parts(parameters_like(start), text_scale=r), **RECIPE)
@@ -352,13 +350,15 @@ def test_layer_scale_is_dadaptation_on_rescaled_parameters(r):
 
 @pytest.mark.parametrize(("dim", "alpha"), [(4, 1), (8, 1), (6, 5)])
 def test_layer_scale_dim_over_alpha_on_the_up_matrices_makes_alpha_neutral(dim, alpha):
-    """Losses, d and merged weights of a run with alpha are those of the run with alpha = dim; without the
-    scale they are not.
+    """Losses, d and merged weights of a run with alpha are those of a run with alpha = dim.
+
+    Without the scale they are not.
     """
 
     def train(alpha, up_scale):
         toy = ToyLoRA(dim=dim, alpha=alpha)
-        down, up = toy.parameters[::2], toy.parameters[1::2]
+        down = toy.parameters[::2]
+        up = toy.parameters[1::2]
         optimizer = DAdaptAdam(
             [{"params": down}, {"params": up, "layer_scale": up_scale, "eps": 1e-8 / up_scale}], **RECIPE
         )
@@ -399,14 +399,14 @@ def test_autograd_adds_into_the_flat_gradient_without_a_copy():
     optimizer = DAdaptAdam(parts(toy.parameters))
     toy.loss().backward()
     optimizer.step()
-    homes = [p.grad for p in toy.parameters]
-    addresses = [home.data_ptr() for home in homes]
+    views = [p.grad for p in toy.parameters]
+    addresses = [view.data_ptr() for view in views]
     optimizer.zero_grad()
-    assert all(not home.any() for home in homes)
+    assert all(not view.any() for view in views)
     toy.loss().backward()
-    assert all(p.grad is home and home.any() for p, home in zip(toy.parameters, homes, strict=True))
+    assert all(p.grad is view and view.any() for p, view in zip(toy.parameters, views, strict=True))
     assert [p.grad.data_ptr() for p in toy.parameters] == addresses
-    assert {home.untyped_storage().data_ptr() for home in homes[:2]}.__len__() == 1
+    assert len({view.untyped_storage().data_ptr() for view in views[:2]}) == 1
 
 
 @pytest.mark.parametrize("set_to_none", [False, True])
@@ -432,10 +432,12 @@ def test_a_parameter_without_a_gradient_keeps_every_bit():
     ours = DAdaptAdam(parts(parameters_like(start, torch.float32)), **RECIPE)
     for gradients in tape[:10]:
         play(ours, gradients)
-    before, state = values(ours), copy.deepcopy(ours.state_dict()["state"])
+    before = values(ours)
+    state = copy.deepcopy(ours.state_dict()["state"])
     for down_text, _, down_unet, up_unet in tape[10:]:
         play(ours, [down_text, None, down_unet, up_unet])
-    after, state_after = values(ours), ours.state_dict()["state"]
+    after = values(ours)
+    state_after = ours.state_dict()["state"]
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [False, True, False, False]
     assert all(torch.equal(state[1][name], state_after[1][name]) for name in ("s", "exp_avg", "exp_avg_sq"))
 
@@ -475,7 +477,8 @@ def test_a_broken_gradient_changes_no_bit_and_is_counted(bad, s_dtype):
             broken = [g.clone() for g in gradients]
             broken[k % 4].view(-1)[k] = bad
             play(struck, broken, k)
-            before[-2]["lr"] = before[-1]["lr"] = struck.param_groups[0]["lr"]
+            for group in before[-2:]:
+                group["lr"] = struck.param_groups[0]["lr"]
             assert same_bits(before, deep_state(struck))
             assert (struck.skipped_steps, struck.consecutive_skipped) == (k - 19, 1)
             assert not struck.gradient_norm < 1e19
@@ -496,7 +499,8 @@ def test_broken_steps_in_a_row_are_counted_in_a_row():
 @quick
 @given(problems(), st.sampled_from(BROKEN[:3]), st.integers(0, 9), st.floats(0, 1), st.floats(0, 1))
 def test_one_broken_value_anywhere_is_as_if_the_step_had_not_been(problem, bad, when, which, where):
-    struck, spared = ours_for(problem), ours_for(problem)
+    struck = ours_for(problem)
+    spared = ours_for(problem)
     for k, gradients in enumerate(steps_of(problem, 10)):
         for optimizer in (struck, spared):
             play(optimizer, gradients)
@@ -532,7 +536,6 @@ def test_zero_grad_also_reaches_a_gradient_from_elsewhere():
 
 
 def test_a_parameter_that_was_moved_away_is_an_error_not_a_standstill():
-    _start, _tape = record(1, missing=0)
     layer = torch.nn.Linear(4, 3).double()
     ours = DAdaptAdam(layer.parameters())
     layer.weight.data = layer.weight.data.clone()
@@ -545,9 +548,7 @@ def test_a_parameter_that_was_moved_away_is_an_error_not_a_standstill():
 
 
 def test_a_stopped_part_moves_by_exactly_zero_and_counts_for_d_as_zero_gradients():
-    """d is, to 1e-10 at every step, the one of dadaptation when that part's gradients are zero from then
-    on.
-    """
+    """At every step d is, to 1e-10, that of dadaptation with gradients of zero for the part from then on."""
     start, tape = record(200, missing=0, **RECIPE)
     ours, reference = pair(start, **RECIPE)
     for k, gradients in enumerate(tape):
@@ -564,7 +565,7 @@ def test_a_stopped_part_moves_by_exactly_zero_and_counts_for_d_as_zero_gradients
 
 
 def test_d_does_not_jump_when_the_noisier_part_stops():
-    """It goes where it would have gone.
+    """d goes where it would have gone if the part had gone on.
 
     The other part's own estimate, which the sums would give at once, is half as high again.
     """
@@ -636,9 +637,7 @@ def test_the_cap_holds_and_below_it_nothing_changes():
 
 
 def test_a_cap_below_d_shrinks_what_the_momentum_still_does():
-    """m is linear in d: with zero gradients after it, the capped one moves a quarter as far, in the same
-    direction.
-    """
+    """m is linear in d: with gradients of zero, the capped run moves a quarter as far, the same way."""
     start, tape = record(60, missing=0, **RECIPE)
     free, capped = (DAdaptAdam(parts(parameters_like(start)), weight_decay=0.0) for _ in range(2))
     for k, gradients in enumerate(tape):
@@ -652,8 +651,8 @@ def test_a_cap_below_d_shrinks_what_the_momentum_still_does():
         assert torch.allclose((near - was) * 4, far - was, rtol=1e-9, atol=0)
 
 
-def test_state_takes_12_bytes_a_value_10_with_bf16_s_and_8_with_frozen_d():
-    def bytes_a_value(**options):
+def test_state_takes_12_bytes_per_value_10_with_bf16_s_and_8_with_frozen_d():
+    def bytes_per_value(**options):
         optimizer = DAdaptAdam([{"params": [Parameter(torch.ones(32, 10 * ALIGNMENT))]}], **options)
         tensors = [
             x
@@ -667,15 +666,15 @@ def test_state_takes_12_bytes_a_value_10_with_bf16_s_and_8_with_frozen_d():
         storages_left = [x.untyped_storage().nbytes() for x in left.values() if isinstance(x, torch.Tensor)]
         return sum(storages.values()) / (320 * ALIGNMENT), sum(storages_left) / (320 * ALIGNMENT)
 
-    assert bytes_a_value() == (12, 8)
-    assert bytes_a_value(s_dtype=torch.bfloat16) == (10, 8)
+    assert bytes_per_value() == (12, 8)
+    assert bytes_per_value(s_dtype=torch.bfloat16) == (10, 8)
 
 
 # resuming, and dadaptation's own states ---------------------------------------------------------------------
 
 
 def through_a_file(state):
-    """As a resumed run gets it: saved, and loaded with nothing but tensors and plain values allowed."""
+    """A state as a resumed run gets it: saved, and loaded with only tensors and plain values allowed."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -719,15 +718,14 @@ def test_a_run_resumes_to_the_bit(change, s_dtype):
     assert through.d > 1e-6
 
 
-def test_a_kept_state_brings_a_run_back_to_before_a_part_stopped():
-    """What a run that burnt needs: the same optimizer, its parameters written back, its state loaded, and the
-    same steps again.
-    """
+def test_a_saved_state_brings_a_run_back_to_before_a_part_stopped():
+    """A run that burnt does this: in the same optimizer it writes parameters back and loads the state."""
     start, tape = record(40, missing=0, **RECIPE)
     ours = DAdaptAdam(parts(parameters_like(start)), **RECIPE)
     for k, gradients in enumerate(tape[:20]):
         play(ours, gradients, k)
-    kept, kept_state = values(ours), copy.deepcopy(ours.state_dict())
+    saved = values(ours)
+    saved_state = copy.deepcopy(ours.state_dict())
     ends = []
     for _ in range(2):
         for k, gradients in enumerate(tape[20:], 20):
@@ -735,11 +733,10 @@ def test_a_kept_state_brings_a_run_back_to_before_a_part_stopped():
         ends.append(deep_state(ours))
         ours.stop_group(0)
         ours.freeze_d()
-        ours.load_state_dict(kept_state)
+        ours.load_state_dict(saved_state)
+        parameters = [p for group in ours.param_groups for p in group["params"]]
         with torch.no_grad():
-            for p, value in zip(
-                (p for group in ours.param_groups for p in group["params"]), kept, strict=True
-            ):
+            for p, value in zip(parameters, saved, strict=True):
                 p.copy_(value)
     assert same_bits(*ends)
 
@@ -900,7 +897,8 @@ def test_a_refused_state_leaves_the_optimizer_as_it_was():
     start, tape = record(3, missing=0)
     ours = DAdaptAdam(parts(parameters_like(start)), **RECIPE)
     play(ours, tape[0])
-    before, bad = deep_state(ours), copy.deepcopy(ours.state_dict())
+    before = deep_state(ours)
+    bad = copy.deepcopy(ours.state_dict())
     for group in bad["param_groups"]:
         group["decouple"] = False
     with pytest.raises(SettingError, match="decouple=False"):

@@ -1,6 +1,6 @@
-"""What a step of `trainer/dadapt.py` costs in operations, which a count can tell on any machine.
+"""What a step of `trainer/optim/dadapt.py` costs in operations, which can be counted on any machine.
 
-Times: benchmarks/optimizer.py.
+benchmarks/optimizer.py measures times.
 """
 
 import pytest
@@ -26,13 +26,13 @@ KINDS = {
 
 
 def in_two_groups(parts):
-    """All layers of a model, as two groups: as many whatever the model."""
+    """All layers of a model in two groups, so that every model has the same number of groups."""
     layers = [layer for part in parts.values() for layer in part]
     return {"one": layers[::2], "two": layers[1::2]}
 
 
 def stepped(parts, **options):
-    """An optimizer after its first step, in which it takes the gradients in."""
+    """An optimizer after its first step, which copies the gradients into its own memory."""
     optimizer = DAdaptAdam(lora_groups(parts), block_size=UNBLOCKED, **RECIPE, **options)
     optimizer.step()
     return optimizer
@@ -57,23 +57,26 @@ def test_the_shapes_are_those_of_the_models():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_operations_do_not_grow_with_the_number_of_tensors(kind):
-    """At 528 and at 1,444 the same operations, at most 21 a group, and one read by the host; counted twice,
-    by two means.
+    """528 and 1,444 tensors take the same operations, at most 21 per group, and one synchronization.
+
+    They are counted in two ways, ours and the profiler's.
     """
     small, large = (stepped(in_two_groups(parts()), **KINDS[kind]) for parts in (sd15_layers, sdxl_layers))
-    (operations, reads), (operations_large, reads_large) = count(small.step), count(large.step)
+    operations, reads = count(small.step)
+    operations_large, reads_large = count(large.step)
     assert operations == operations_large
     assert operations.total() <= 2 * OPERATIONS_A_GROUP
     assert reads == reads_large == 1
     assert not operations["aten._local_scalar_dense.default"]
     del operations, operations_large
-    seen, seen_large = profiled(small.step), profiled(large.step)
+    seen = profiled(small.step)
+    seen_large = profiled(large.step)
     assert seen == seen_large
     assert 20 < len(seen) <= 2 * OPERATIONS_A_GROUP
 
 
 def test_the_counters_see_what_dadaptation_does():
-    """16 operations a tensor and more, two reads a tensor."""
+    """dadaptation takes 16 operations per tensor and more, and two synchronizations."""
     optimizer = reference_optimizer(lora_groups({"few": sd15_layers()["unet"][:10]}), **RECIPE)
     optimizer.step()
     operations, reads = count(optimizer.step)
@@ -91,14 +94,14 @@ def test_with_d_frozen_a_step_has_fewer_operations():
     assert reads == 1
 
 
-def test_zero_grad_is_one_operation_a_group():
+def test_zero_grad_is_one_operation_per_group():
     optimizer = stepped(in_two_groups(sd15_layers()))
     operations, reads = count(optimizer.zero_grad)
     assert dict(operations) == {"aten.zero_.default": 2}
     assert reads == 0
 
 
-def test_a_gradient_that_stays_away_costs_one_more_stretch_not_a_step_for_every_tensor():
+def test_a_gradient_that_is_always_missing_costs_one_more_block_not_a_step_for_every_tensor():
     """The last layer of a text encoder that is read one layer before its end never has gradients."""
     optimizer = stepped(sd15_layers())
     for p in optimizer.param_groups[1]["params"][100:112]:
@@ -109,7 +112,7 @@ def test_a_gradient_that_stays_away_costs_one_more_stretch_not_a_step_for_every_
     assert reads == 1
 
 
-def test_nothing_is_allocated_in_a_step_but_one_scratch_tensor_and_a_number_a_group():
+def test_nothing_is_allocated_in_a_step_but_one_scratch_tensor_and_one_number_per_group():
     optimizer = stepped(in_two_groups(sd15_layers()))
     operations, _ = count(optimizer.step)
     makers = {

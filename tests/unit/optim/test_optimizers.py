@@ -22,7 +22,7 @@ def problem(seed=0):
 
 
 def descend(optimizer, parts, goal, generator, steps=STEPS, after=lambda step: None):
-    """Gradients towards the goal, the same for both parts where they are at the same place."""
+    """Steps towards the goal, with the same gradients for both parts where they are at the same place."""
     for step in range(steps):
         noise = 0.1 * torch.randn(goal.shape, generator=generator)
         for (p,) in parts.values():
@@ -41,7 +41,7 @@ def distance(p, goal):
 
 CHOICES = [{"preset": name} for name in PRESETS] + [{"implementation": "reference"}, {"s_in_bf16": True}]
 NAMED = [pytest.param(choice, id=" ".join(map(str, choice.values()))) for choice in CHOICES]
-# rates at which the problem is solved in time, where the preset has them
+# Rates at which the problem is solved in time, for presets that have them.
 EAGER = {"d0": 1e-3, "growth_rate": 1.1, "adamw_rate": 1e-2}
 
 
@@ -63,10 +63,9 @@ def test_every_choice_comes_closer_to_the_goal(choice):
 
 @pytest.mark.parametrize("choice", NAMED)
 def test_text_encoder_at_half_speed_moves_half_as_far_at_equal_gradients(choice):
-    """Under one d.
+    """Both parts share one d, so that only the speed makes a difference.
 
-    Adam's moments are sums, so the same gradients give the same direction and the speed alone makes the
-    difference.
+    Adam's moments are sums: the same gradients give the same direction.
     """
     start = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
     parts = {part: [nn.Parameter(start.clone())] for part in ("unet", "text_encoder")}
@@ -83,7 +82,7 @@ def test_text_encoder_at_half_speed_moves_half_as_far_at_equal_gradients(choice)
         moved = [(b - p).detach().double().norm() for b, (p,) in zip(before, parts.values(), strict=True)]
         optimizer.zero_grad()
     assert rates["text_encoder"] / rates["unet"] == pytest.approx(0.5)
-    # schedule-free adds a share of the way to its average, which follows
+    # Schedule-free moves a part of the way to its average as well, which follows behind.
     averages = choice.get("preset") == "Prodigy + schedule-free"
     assert (moved[1] / moved[0]).item() == pytest.approx(0.5, abs=0.02 if averages else 1e-4)
 
@@ -127,18 +126,17 @@ def memories(value):
 
 
 def test_a_snapshot_copies_flat_memory_once_and_shares_none_of_it():
-    """However many layers: a copy of each of their tensors would be a wait for the device each. p, m, v and s
-    of two parts.
+    """p, m, v and s of two parts are 8 copies, however many layers there are.
+
+    A copy of each layer's tensors would wait for the device once per tensor.
     """
     layers = 20
     parts = {
         part: [nn.Parameter(torch.randn(8, 8)) for _ in range(layers)] for part in ("unet", "text_encoder")
     }
     optimizer = build_optimizer(OptimizerConfig(), parts, STEPS)
-    copied, live = (
-        memories(optimizer.snapshot()),
-        memories([optimizer.parameters, optimizer.optimizer.state_dict()]),
-    )
+    copied = memories(optimizer.snapshot())
+    live = memories([optimizer.parameters, optimizer.optimizer.state_dict()])
     assert len(copied) == len(live) == 4 * 2
     assert sum(size for _, size in copied) == 4 * 2 * layers * 64 * 4
     assert not copied & live
@@ -146,11 +144,12 @@ def test_a_snapshot_copies_flat_memory_once_and_shares_none_of_it():
 
 @pytest.mark.parametrize("choice", NAMED)
 def test_a_snapshot_gives_the_run_back_bit_for_bit(choice):
-    """Also a second time, after the state was used."""
+    """It does so a second time as well, after the state was used."""
     parts, goal, generator = problem()
     optimizer = build_optimizer(config(choice), parts, STEPS)
     descend(optimizer, parts, goal, generator, steps=10)
-    snapshot, noise = optimizer.snapshot(), generator.get_state()
+    snapshot = optimizer.snapshot()
+    noise = generator.get_state()
     ends = []
     for _ in range(3):
         descend(optimizer, parts, goal, generator.set_state(noise), steps=10)
@@ -172,9 +171,9 @@ def rms_of_next_step(optimizer, parts, goal, generator):
 
 @pytest.mark.parametrize("choice", NAMED)
 def test_kept_below_a_limit_a_step_shrinks_with_the_rate_at_once(choice):
-    """Also after a snapshot: the momentum of the larger rate is gone.
+    """Half the rate is half the way, but for what a step adds itself, so the momentum shrinks as well.
 
-    Half the rate is half the way, but for what a step adds itself.
+    This holds after a snapshot too.
     """
     ends = {}
     for share in (1.0, 0.5):
@@ -207,7 +206,8 @@ def test_a_limit_outlives_a_snapshot_from_before_it(choice):
     parts, goal, generator = problem()
     optimizer = build_optimizer(config(choice), parts, STEPS)
     descend(optimizer, parts, goal, generator, steps=10)
-    snapshot, limit = optimizer.snapshot(), optimizer.scale / 2
+    snapshot = optimizer.snapshot()
+    limit = optimizer.scale / 2
     optimizer.keep_below(limit)
     optimizer.restore(snapshot)
     seen = [optimizer.scale]
@@ -228,7 +228,7 @@ def test_a_cap_from_the_start_is_kept_and_reached(choice):
 
 
 def test_capped_the_reference_goes_the_same_way_as_ours():
-    """fp32 sums in another order; the cap is reached after a few steps."""
+    """They add up in different orders in fp32, and reach the cap after a few steps."""
     ends = []
     for implementation in ("fast", "reference"):
         parts, goal, generator = problem()
@@ -263,10 +263,10 @@ def test_stopped_and_frozen_stay_so_through_a_snapshot_from_before():
     optimizer.freeze_d()
     descend(optimizer, parts, goal, generator, steps=5)
     optimizer.restore(snapshot)
-    d, stopped = optimizer.d, parts["text_encoder"][0].detach().clone()
-    assert optimizer.optimizer.d_frozen and [
-        group["stopped"] for group in optimizer.optimizer.param_groups
-    ] == [False, True]
+    d = optimizer.d
+    stopped = parts["text_encoder"][0].detach().clone()
+    assert optimizer.optimizer.d_frozen
+    assert [group["stopped"] for group in optimizer.optimizer.param_groups] == [False, True]
     running = parts["unet"][0].detach().clone()
     descend(optimizer, parts, goal, generator, steps=20)
     assert optimizer.d == d
@@ -274,9 +274,10 @@ def test_stopped_and_frozen_stay_so_through_a_snapshot_from_before():
     assert not torch.equal(parts["unet"][0], running)
 
 
-def test_schedule_free_hands_on_its_average():
-    """Inside the block the weights are x of the paper, which lags behind y, at which gradients are taken; and
-    they come back.
+def test_schedule_free_outputs_its_average():
+    """Inside the block the weights are the paper's x, which lags behind the y that gradients are taken at.
+
+    After the block they are y again.
     """
     parts, goal, generator = problem()
     optimizer = build_optimizer(config({"preset": "Prodigy + schedule-free"}), parts, STEPS)
@@ -289,7 +290,7 @@ def test_schedule_free_hands_on_its_average():
         average = trained.detach().clone()
     assert torch.allclose(before, beta * average + (1 - beta) * z, atol=1e-6)
     assert not torch.allclose(before, average, atol=1e-6)
-    assert torch.equal(before, trained)  # else a copy kept by the clock would change the run
+    assert torch.equal(before, trained)  # else an intermediate checkpoint would change the run
     optimizer.release()
     assert torch.allclose(trained, average, atol=1e-6)
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from comfyui_dadapt_lora.benchmarks.optimizer import CountHostReads
+from comfyui_dadapt_lora.benchmarks.optimizer import CountSynchronizations
 from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors
 from comfyui_dadapt_lora.trainer.adapters.hooks import attached
 from comfyui_dadapt_lora.trainer.errors import DivergedError, SettingError
@@ -390,7 +390,7 @@ def test_a_step_waits_for_the_device_once():
     updates, read more.
     """
     network = ToyNetwork()
-    counted, seen = CountHostReads(), []
+    counted, seen = CountSynchronizations(), []
     with counted:
         data = pictures(repeats=40)  # one epoch: the order of each is drawn on the host
         run(
