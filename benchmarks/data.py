@@ -3,8 +3,8 @@
     python run.py bench data [--pictures 10 100 1000] [--side 512] [--rounds 5]
 
 The pictures are synthetic PNG files in a temporary folder, in the system's file cache. What is measured is
-`trainer/data`'s reading and order, and what the training loop makes of a batch: stacked latents, noise,
-timesteps.
+`trainer/data`'s reading and order, and what the training loop makes of a batch: stacked latents, noise, noise
+levels.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 from ..trainer.data import dataset as dataset_module
+from ..trainer.data import fingerprint as fingerprint_module
 from ..trainer.data.dataset import read_dataset
 from ..trainer.data.fingerprint import fingerprint
 from ..trainer.data.latents import LatentPicture
@@ -95,7 +96,7 @@ def _reading(count: int, side: int, rounds: int) -> dict[str, Any]:
 
 
 def _fingerprint_of_unknown(folder: Path, config: DatasetConfig) -> None:
-    dataset_module._digests.clear()
+    fingerprint_module._digests.clear()
     fingerprint(folder, config)
 
 

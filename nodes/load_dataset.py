@@ -1,15 +1,17 @@
 """Load Dataset: a folder of pictures with captions."""
 
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..comfy_host.folders import dataset_folders, find_dataset_folder
 from ..comfy_host.images import to_image
-from ..comfy_host.progress import show
+from ..comfy_host.progress import Progress, show
 from ..trainer.data.contact_sheet import contact_sheet
-from ..trainer.data.dataset import read_dataset
+from ..trainer.data.dataset import OnPicture, read_dataset
 from ..trainer.data.fingerprint import fingerprint
+from ..trainer.data.folder import refuse_to_hold_out_twice
 from ..trainer.data.problems import report_of
 from ..trainer.settings.dataset import NO_FOLDER, DatasetConfig, FolderChoice
 from . import schema
@@ -38,7 +40,7 @@ class LoadDataset(io.ComfyNode):
                 schema.Dataset.Output(display_name="DATASET"),
                 io.Image.Output(
                     display_name="contact_sheet",
-                    tooltip="All pictures with their captions; held-out ones in a blue frame.",
+                    tooltip="The pictures with their captions, at most 60; held-out ones in a blue frame.",
                 ),
                 io.String.Output(
                     display_name="report", tooltip="Pictures, repeats, sizes, and what is missing or broken."
@@ -62,23 +64,43 @@ class LoadDataset(io.ComfyNode):
     def execute(cls, folder: str, heldout_folder: str = NO_FOLDER, **settings: Any) -> io.NodeOutput:
         FolderChoice(folder, heldout_folder)  # checks them
         root, config, heldout_root = _folders_and_config(folder, heldout_folder, settings)
-        dataset = read_dataset(root, config, heldout_root, name=folder)
+        on_picture = _shown_on(Progress(cls.hidden.unique_id))
+        dataset = read_dataset(root, config, heldout_root, name=folder, on_picture=on_picture)
         report = report_of(dataset)
         show(report, cls.hidden.unique_id)
         sheet = to_image(contact_sheet(dataset))
         return io.NodeOutput(dataset, sheet, report, ui=ui.PreviewImage(sheet, cls=cls))
 
 
-def _check_folders(folder: str | None = None, heldout_folder: str | None = None, **_: Any) -> None:
-    """Raises `DatasetError` for a folder that is not there. One that comes over a link is not known yet."""
+def _check_folders(
+    folder: str | None = None, heldout_folder: str | None = None, heldout_share: float = 0, **_: Any
+) -> None:
+    """Raises `DatasetError` for a folder that is not there, and for two ways to hold pictures out. What comes
+    over a link is not known yet.
+    """
     for name in (folder, _chosen(heldout_folder)):
         if name is not None:
             find_dataset_folder(name)
+    refuse_to_hold_out_twice(DatasetConfig(heldout_share=heldout_share), _chosen(heldout_folder))
 
 
-def _folders_and_config(folder: str, heldout_folder: str | None, settings: dict):
-    """Arguments of `read_dataset` and `fingerprint`; settings that come from a link are not known yet and are
-    left at their defaults.
+def _shown_on(progress: Progress) -> OnPicture:
+    """Shows how far the reading is; its calls raise ComfyUI's interrupt when somebody pressed cancel."""
+
+    def on_picture(done: int, total: int) -> None:
+        if done == 0:
+            progress.phase("reading pictures", total)
+        else:
+            progress.tick(done)
+
+    return on_picture
+
+
+def _folders_and_config(
+    folder: str, heldout_folder: str | None, settings: dict[str, Any]
+) -> tuple[Path, DatasetConfig, Path | None]:
+    """The arguments of `read_dataset` and of `fingerprint`. Settings that come from a link are not known yet
+    and are left at their defaults.
     """
     known = {name: value for name, value in settings.items() if value is not None}
     heldout = _chosen(heldout_folder)

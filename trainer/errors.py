@@ -19,6 +19,11 @@ LONGEST_SHOWN = 120  # characters
 class TrainerError(Exception):
     """The base of all errors that this pack raises on purpose."""
 
+    __module__ = "dadapt_lora"  # ComfyUI imports a pack under its path, and answers with the module's name
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = TrainerError.__module__
+
 
 class SettingError(TrainerError, ValueError):
     """A value that somebody set at a node or in an API call cannot work."""

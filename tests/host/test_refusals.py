@@ -30,6 +30,11 @@ REFUSED = {
         ["Nothing to train", "Switch at least one on"],
     ),
     "resolution": ("DAdaptLoadDataset", {"resolution": 100_000}, ["resolution", "2048", "100000"]),
+    "resolution between the steps": (
+        "DAdaptLoadDataset",
+        {"resolution": 100},
+        ["resolution: expected a multiple of 64, got 100", "The nearest is 128"],
+    ),
     "missing folder": (
         "DAdaptLoadDataset",
         {"folder": "nowhere"},
@@ -167,6 +172,15 @@ def test_alpha_that_is_dim_is_accepted(client, alpha):
     workflow = graph.training(GOOD, duration=1)
     graph.settings(workflow, "DAdaptLoRAConfig")["alpha"] = alpha
     client.run(workflow).check()
+
+
+@pytest.mark.parametrize("case", ["resolution between the steps", "held-out twice", "held-out share"])
+def test_settings_of_load_dataset_are_refused_when_queued(client, case):
+    _, changed, words = REFUSED[case]
+    workflow = graph.training(GOOD)
+    graph.settings(workflow, "DAdaptLoadDataset").update(changed)
+    with pytest.raises(WorkflowRefused, match=words[0]):
+        client.submit(workflow)
 
 
 def test_empty_folder(server, client):

@@ -5,13 +5,13 @@ from functools import cache
 
 from PIL import Image
 
-STEP = 64  # pixels; a UNet of the SD family halves its latents (8 pixels each) three times
+from ..settings.dataset import SIZE_STEP as STEP
 
 
 @cache
 def bucket_sizes(resolution: int) -> tuple[tuple[int, int], ...]:
-    """All (width, height) in multiples of 64 px, at most resolution^2 in area and 2:1 in shape, as large as
-    they can be.
+    """All (width, height) in multiples of 64 pixels, at most 2:1 in shape and `resolution` squared in area;
+    for each width the largest height that fits, and the same turned by 90 degrees.
     """
     sizes = set()
     for width in range(STEP, 2 * resolution + 1, STEP):
@@ -30,14 +30,14 @@ def bucket_for(width: int, height: int, resolution: int) -> tuple[int, int]:
     )
 
 
-def share_cut_off(size: tuple[int, int], bucket: tuple[int, int]) -> float:
-    """Of a picture of `size`, what `fit_to_bucket` cuts off, from 0 to 1."""
+def share_cropped(size: tuple[int, int], bucket: tuple[int, int]) -> float:
+    """The share, from 0 to 1, of a picture of `size` that `fit_to_bucket` crops."""
     scale = max(bucket[0] / size[0], bucket[1] / size[1])
     return 1 - bucket[0] * bucket[1] / (size[0] * size[1] * scale**2)
 
 
 def fit_to_bucket(picture: Image.Image, bucket: tuple[int, int]) -> Image.Image:
-    """Scales a picture to cover the bucket and cuts off what stands over, equally on both sides."""
+    """Scales a picture to cover the bucket and crops what lies outside, equally on both sides."""
     scale = max(bucket[0] / picture.width, bucket[1] / picture.height)
     size = (max(bucket[0], round(picture.width * scale)), max(bucket[1], round(picture.height * scale)))
     if size != picture.size:

@@ -1,7 +1,10 @@
 """A data set: the pictures of a folder with their captions, read, and how often each is shown."""
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -9,18 +12,16 @@ from PIL import Image
 from ..errors import DatasetError
 from ..settings.dataset import DatasetConfig
 from .buckets import bucket_for
-from .captions import with_trigger
-from .folder import LeftOut, PictureFile, list_pictures, split
-from .pictures import SUFFIXES, read_thumbnail
+from .captions import read_caption, with_trigger
+from .folder import LeftOut, PictureFile, find_files, refuse_to_hold_out_twice
+from .pictures import read_thumbnail
 
 THUMBNAIL_SIDE = 128  # pixels
+MOST_THUMBNAILS = 60  # of a data set, for its contact sheet; 48 KB each
 DECODERS = 4  # at once: a picture of 50 megapixels takes several hundred MB while it is decoded
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-)  # what Pillow raises for a broken file
+AHEAD = 2 * DECODERS  # files that are being read, or have been, and not been asked for yet
+
+OnPicture = Callable[[int, int], None]  # called with the number of pictures read, and of all
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class Picture:
     """One picture file that can be trained on."""
 
     path: Path
+    name: str  # its path below the data set's folder, as a person is told of it
     caption: str  # with the trigger word
-    captioned: bool  # has a text file of its own
-    repeats: int  # how often it is shown an epoch
+    captioned: bool  # has a text file of its own with words in it
+    repeats: int  # how often it is shown per epoch
     size: tuple[int, int]  # width, height in pixels, upright
-    thumbnail: Image.Image = field(repr=False, compare=False)
+    # Only of those on the contact sheet: 10,000 would take 0.5 GB.
+    thumbnail: Image.Image | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -57,69 +60,98 @@ class Dataset:
 
 
 def read_dataset(
-    folder: Path, config: DatasetConfig, heldout_folder: Path | None = None, name: str = ""
+    folder: Path,
+    config: DatasetConfig,
+    heldout_folder: Path | None = None,
+    name: str = "",
+    on_picture: OnPicture = lambda done, total: None,
 ) -> Dataset:
-    """Reads a folder of pictures, every file decoded once. Raises `DatasetError` for one that cannot be
-    trained on.
+    """Reads a folder of pictures; every file is decoded once. Raises `DatasetError` for a folder that cannot
+    be trained on.
 
     The held-out pictures are those of `heldout_folder`, or else the configured share of `folder`'s. `name` is
-    what a person calls it.
+    what a person calls the folder. `on_picture` is called with 0 before the first picture and after each;
+    what it raises ends the reading, and pictures that have not been begun are not read.
     """
     name = name or folder.name
-    if heldout_folder is not None and config.heldout_share > 0:
-        raise DatasetError(
-            "Both a held-out folder and a held-out share are set. Keep one: share 0, or folder 'none'."
-        )
-    files, left_out = list_pictures(folder)
-    if not files:
-        raise DatasetError(
-            " ".join(
-                (f"The folder '{name}' has no pictures ({', '.join(sorted(SUFFIXES))}).", *left_out.lines())
-            )
-        )
-    if heldout_folder is not None:
-        heldout_files, left_out_there = list_pictures(heldout_folder)
-        left_out = left_out.without(heldout_folder, folder).joined(left_out_there)
-        if not heldout_files:
-            raise DatasetError(
-                f"The held-out folder '{heldout_folder.name}' has no pictures. Choose another, or 'none'."
-            )
-        kept_out = {file.path.resolve() for file in heldout_files}
-        files = [file for file in files if file.path.resolve() not in kept_out]
-        if not files:
-            raise DatasetError(
-                f"All pictures of '{name}' are in the held-out folder too, so none is left to train on."
-                " Choose another."
-            )
-    else:
-        files, heldout_files = split(files, config.heldout_share)
-
-    with ThreadPoolExecutor(DECODERS) as pool:  # decoding releases the interpreter lock
-        read = list(pool.map(lambda file: _read(file, config.trigger_word), files + heldout_files))
-    broken = tuple(result for result in read if isinstance(result, str))
-    pictures = tuple(result for result in read[: len(files)] if isinstance(result, Picture))
-    heldout = tuple(result for result in read[len(files) :] if isinstance(result, Picture))
+    refuse_to_hold_out_twice(config, heldout_folder)
+    files = find_files(folder, config, heldout_folder, name)
+    results = _read_all([*files.training, *files.heldout], config.trigger_word, on_picture)
+    pictures, heldout = results[: len(files.training)], results[len(files.training) :]
+    broken = tuple(result for result in results if isinstance(result, str))
     if broken and config.broken_pictures == "stop":
         raise DatasetError(
-            f"{len(broken)} of {len(read)} pictures in '{name}' cannot be read. Replace or remove them, or"
+            f"{len(broken)} of {len(results)} pictures in '{name}' cannot be read. Replace or remove them, or"
             " set 'broken_pictures' to 'skip' at Load Dataset:\n" + "\n".join(broken)
         )
-    if not pictures:
+    if not _readable(pictures):
         raise DatasetError(
-            f"None of the {len(files)} pictures in '{name}' can be read. Replace them:\n" + "\n".join(broken)
+            f"None of the {len(pictures)} pictures in '{name}' can be read. Replace them:\n"
+            + "\n".join(broken)
         )
-    return Dataset(name, config, pictures, heldout, broken, left_out)
+    return Dataset(name, config, _readable(pictures), _readable(heldout), broken, files.left_out)
+
+
+def _readable(results: Sequence[Picture | str]) -> tuple[Picture, ...]:
+    return tuple(result for result in results if isinstance(result, Picture))
+
+
+def _read_all(files: Sequence[PictureFile], trigger_word: str, on_picture: OnPicture) -> list[Picture | str]:
+    """What `_read` gives for each file, with at most `MOST_THUMBNAILS` thumbnails."""
+    results: list[Picture | str] = []
+    on_picture(0, len(files))
+    pool = ThreadPoolExecutor(DECODERS)  # decoding releases the interpreter lock
+    try:
+        read = _in_order(pool, files, trigger_word)
+        for result in _with_few_thumbnails(read, math.ceil(len(files) / MOST_THUMBNAILS)):
+            results.append(result)
+            on_picture(len(results), len(files))
+    finally:
+        pool.shutdown(cancel_futures=True)  # waits for those that are being decoded, at most `DECODERS`
+    return results
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, files: Sequence[PictureFile], trigger_word: str
+) -> Iterator[Picture | str]:
+    """Reads the files in `pool`, never more than `AHEAD` of the one that is asked for."""
+    begun: deque[Future[Picture | str]] = deque()
+    for file in files:
+        begun.append(pool.submit(_read, file, trigger_word))
+        if len(begun) == AHEAD:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
+def _with_few_thumbnails(results: Iterator[Picture | str], stretch: int) -> Iterator[Picture | str]:
+    """Of each `stretch` results in a row the first picture has its thumbnail, so that those that have one are
+    spread evenly.
+    """
+    last = -1  # the stretch that has one
+    for place, result in enumerate(results):
+        if isinstance(result, Picture):
+            if place // stretch == last:
+                result = replace(result, thumbnail=None)
+            last = place // stretch
+        yield result
 
 
 def _read(file: PictureFile, trigger_word: str) -> Picture | str:
-    """The picture, or "name: reason" when it cannot be read."""
+    """The picture, or "name: reason" if it or its caption cannot be read."""
+    name = file.name
     try:
         thumbnail, size = read_thumbnail(file.path, THUMBNAIL_SIDE)
-    except _UNREADABLE as error:
-        return f"{file.path.name}: {error}"
-    captioned = file.caption_file.is_file()
-    try:
-        caption = " ".join(file.caption_file.read_text(encoding="utf-8-sig").split()) if captioned else ""
-    except UnicodeDecodeError as error:
-        return f"{file.caption_file.name}: not UTF-8 text ({error.reason}); save it as UTF-8"
-    return Picture(file.path, with_trigger(trigger_word, caption), captioned, file.repeats, size, thumbnail)
+        name = file.caption_name
+        caption = read_caption(file.caption_file)
+    except DatasetError as error:
+        return f"{name}: {error}"
+    return Picture(
+        path=file.path,
+        name=file.name,
+        caption=with_trigger(trigger_word, caption),
+        captioned=bool(caption),
+        repeats=file.repeats,
+        size=size,
+        thumbnail=thumbnail,
+    )

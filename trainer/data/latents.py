@@ -9,6 +9,6 @@ from torch import Tensor
 class LatentPicture:
     """One picture as the network sees it."""
 
-    latent: Tensor  # [channels, height, width], fp32, scaled as the network wants it
+    latent: Tensor  # [channels, height, width], fp32, in CPU memory, scaled as the network expects it
     caption: str
     repeats: int = 1

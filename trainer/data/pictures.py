@@ -3,50 +3,60 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+
+from .unreadable import reason_in_words
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".avif", ".tif", ".tiff"})
-# of pictures that are not read: Pillow alone cannot, or they are not one still picture
+# Pictures that are not read: Pillow alone cannot, or they are not one still picture.
 OTHER_SUFFIXES = frozenset(
     {".heic", ".heif", ".jxl", ".jp2", ".gif", ".psd", ".svg", ".tga", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
 )
+_LIES_ON_ITS_SIDE = {5, 6, 7, 8}  # values of EXIF's Orientation for which width and height change places
+_16_BIT_TO_8 = 257  # 65535 / 255
 
 
 def read_picture(path: Path) -> Image.Image:
-    """The picture in RGB as its viewer sees it.
+    """The picture in RGB, as a viewer shows it.
 
-    Raises what Pillow raises for a broken file (`OSError` and kin).
+    Raises `DatasetError` with the reason alone if the file cannot be read.
     """
-    with Image.open(path) as image:
-        return upright_rgb(image)
+    with reason_in_words(), Image.open(path) as image:
+        return _upright_rgb(image)
 
 
 def read_thumbnail(path: Path, side: int) -> tuple[Image.Image, tuple[int, int]]:
-    """The picture decoded whole, at most `side` pixels wide and high, and its full (width, height).
+    """The picture at most `side` pixels wide and high, and the (width, height) of the whole, upright.
 
-    Raises as `read_picture`.
+    The file is decoded to its end, so that one that is cut off is found. Raises as `read_picture`.
     """
-    with Image.open(path) as image:
-        size = image.size
-        image.draft(
-            "RGB", (2 * side, 2 * side)
-        )  # JPEG decodes straight to a small size; other formats ignore it
-        picture = upright_rgb(image)
-    if (picture.width > picture.height) != (size[0] > size[1]) and size[0] != size[1]:
-        size = (size[1], size[0])  # turned upright
+    with reason_in_words(), Image.open(path) as image:
+        full = image.size
+        on_its_side = image.getexif().get(ExifTags.Base.Orientation) in _LIES_ON_ITS_SIDE
+        # A JPEG decodes straight to a smaller size, which is faster; other formats return None.
+        is_smaller = image.draft("RGB", (2 * side, 2 * side)) is not None
+        picture = _upright_rgb(image)
+    if not is_smaller:
+        full = picture.size
+    elif on_its_side:
+        full = full[::-1]
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return picture, size
+    return picture, full
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF data says, transparency laid on white, as RGB."""
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data says, transparent parts on white, as RGB."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would cut off at 255
-        image = Image.fromarray(
-            (np.asarray(image, dtype=np.float32) / 257).clip(0, 255).round().astype(np.uint8)
-        )
+    if image.mode.startswith("I"):
+        image = _8_bit_grey(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _8_bit_grey(image: Image.Image) -> Image.Image:
+    """Of 16-bit grey; Pillow's own conversion would turn everything above 255 of 65535 white."""
+    values = np.asarray(image, dtype=np.float32) / _16_BIT_TO_8
+    return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))

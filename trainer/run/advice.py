@@ -119,11 +119,12 @@ def of_finished_run(
 
 
 def _skipped(result: TrainingResult, precision: Precision) -> str:
-    left_out = f"{result.skipped_steps} of {result.steps} steps gave numbers that were not finite and changed nothing"
-    if result.skipped_steps > MOSTLY * result.steps:
+    skipped = result.skipped_steps
+    left_out = f"{skipped} of {result.steps} steps gave numbers that were not finite and changed nothing"
+    if skipped > MOSTLY * result.steps:
         return (
             f"THIS RUN TRAINED LITTLE: {left_out}. Do not rely on this LoRA. {not_finite_advice(precision)}"
         )
-    if str(precision) == "fp16" and result.skipped_steps <= USUAL_IN_FP16:
+    if str(precision) == "fp16" and skipped <= USUAL_IN_FP16:
         return f"{left_out}; in fp16 a few are usual"
     return f"{left_out}. {not_finite_advice(precision)}"

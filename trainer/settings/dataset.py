@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from ..errors import SettingError
 from .declare import check_settings, setting
 
 NO_FOLDER = "none"
+SIZE_STEP = 64  # pixels; a UNet of the SD family halves its latents (8 pixels each) three times
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ class DatasetConfig:
         512,
         "Side of the square, in pixels, that a picture's area is brought to. Pictures keep their shape: they"
         " are sorted into buckets of this area. Choose what the model was made for: 512 for SD 1.5.",
-        min=64,
+        min=SIZE_STEP,
         max=2048,
-        step=64,
+        step=SIZE_STEP,
     )
     heldout_share: float = setting(
         0.0,
@@ -65,3 +67,13 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self._refuse_resolution_between_steps()
+
+    def _refuse_resolution_between_steps(self) -> None:
+        """Buckets have sides of whole steps: at 100 there would be no square one."""
+        if self.resolution % SIZE_STEP:
+            nearest = max(1, round(self.resolution / SIZE_STEP)) * SIZE_STEP
+            raise SettingError(
+                f"resolution: expected a multiple of {SIZE_STEP}, got {self.resolution}."
+                f" The nearest is {nearest}."
+            )

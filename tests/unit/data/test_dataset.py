@@ -1,27 +1,19 @@
 """What a folder of pictures gives, and what is said of its faults."""
 
-import os
-
 import numpy as np
 import pytest
 from comfyui_dadapt_lora.trainer.data.captions import with_trigger
 from comfyui_dadapt_lora.trainer.data.contact_sheet import contact_sheet
 from comfyui_dadapt_lora.trainer.data.dataset import read_dataset
-from comfyui_dadapt_lora.trainer.data.fingerprint import fingerprint
 from comfyui_dadapt_lora.trainer.data.folder import has_pictures
 from comfyui_dadapt_lora.trainer.data.problems import problems_of, report_of
 from comfyui_dadapt_lora.trainer.errors import DatasetError
 from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
 from PIL import Image
 
+from tests.unit.data.pictures import add_picture, cut_off
+
 SMALL = DatasetConfig(resolution=128)
-
-
-def add_picture(folder, name, caption=None, size=(128, 128), mode="RGB", colour="red"):
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(folder / name)
-    if caption is not None:
-        (folder / name).with_suffix(".txt").write_text(caption, encoding="utf-8")
 
 
 def test_subfolders_repeat_by_their_number_and_others_are_named(tmp_path):
@@ -80,7 +72,7 @@ def test_pictures_that_lose_much_of_themselves_are_named(tmp_path):
     add_picture(tmp_path, "panorama.png", "a", size=(512, 128))
     add_picture(tmp_path, "wide.png", "b", size=(256, 128))
     problems = "\n".join(problems_of(read_dataset(tmp_path, SMALL)))
-    assert "cut off" in problems and "panorama.png" in problems and "wide.png" not in problems
+    assert "cropped" in problems and "panorama.png" in problems and "wide.png" not in problems
 
 
 def test_a_data_set_without_faults_has_no_problems(tmp_path):
@@ -123,9 +115,7 @@ def test_broken_pictures_stop_with_all_their_names_or_are_skipped_and_reported(t
     add_picture(tmp_path, "good.png", "good")
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("not a picture")
-    whole = tmp_path / "cut.png"
-    Image.effect_noise((64, 64), 50).save(whole)
-    whole.write_bytes(whole.read_bytes()[:500])  # opens, and breaks off while it is decoded
+    cut_off(tmp_path / "cut.png")
     with pytest.raises(DatasetError) as error:
         read_dataset(tmp_path, SMALL)
     for name in ("empty.png", "text.jpg", "cut.png", "'skip'"):
@@ -138,7 +128,7 @@ def test_broken_pictures_stop_with_all_their_names_or_are_skipped_and_reported(t
 def test_a_caption_that_is_not_utf8_is_named(tmp_path):
     add_picture(tmp_path, "a.png")
     (tmp_path / "a.txt").write_bytes("café".encode("latin-1"))
-    with pytest.raises(DatasetError, match=r"a\.txt: not UTF-8"):
+    with pytest.raises(DatasetError, match=r"a\.txt: it is not UTF-8 text"):
         read_dataset(tmp_path, SMALL)
 
 
@@ -182,26 +172,6 @@ def test_transparent_pictures_lie_on_white_and_turned_ones_stand_upright(tmp_pat
     clear, turned = read_dataset(tmp_path, SMALL).pictures
     assert clear.thumbnail.getpixel((5, 5)) == (255, 255, 255)
     assert turned.size == (128, 64)
-
-
-def test_fingerprint_changes_with_a_picture_a_caption_or_a_setting_and_with_nothing_else(tmp_path):
-    add_picture(tmp_path, "a.png", "a")
-    add_picture(tmp_path, "b.png", "b")
-    (tmp_path / "notes.md").write_text("x")
-    first = fingerprint(tmp_path, SMALL)
-    os.utime(tmp_path / "a.png", (1, 1))
-    (tmp_path / "notes.md").write_text("y")
-    assert fingerprint(tmp_path, SMALL) == first
-
-    seen = {first}
-    (tmp_path / "a.txt").write_text("another")
-    seen.add(fingerprint(tmp_path, SMALL))
-    add_picture(tmp_path, "a.png", colour="green")
-    seen.add(fingerprint(tmp_path, SMALL))
-    (tmp_path / "b.txt").unlink()
-    seen.add(fingerprint(tmp_path, SMALL))
-    seen.add(fingerprint(tmp_path, DatasetConfig(resolution=192)))
-    assert len(seen) == 5
 
 
 def test_contact_sheet_shows_every_picture_of_a_small_data_set(tmp_path):

@@ -117,6 +117,11 @@ def test_alpha_that_is_dim_is_accepted(alpha):
         (lambda: RunConfig(duration_unit="hours"), "duration unit: expected one of 'steps', 'epochs'"),
         (lambda: DatasetConfig(heldout_share=0.9), "heldout share: expected at most 0.5"),
         (lambda: DatasetConfig(resolution=100_000), "resolution: expected at most 2048"),
+        (
+            lambda: DatasetConfig(resolution=100),
+            r"resolution: expected a multiple of 64, got 100\. The nearest is 128",
+        ),
+        (lambda: DatasetConfig(resolution=70), "The nearest is 64"),
     ],
 )
 def test_what_cannot_work_is_refused_in_words(settings, reason):
