@@ -10,8 +10,8 @@ from ..trainer.adapters.file import cast, write_lora
 from ..trainer.record.steps_file import append_records
 from ..trainer.record.tensorboard import EventFiles
 from ..trainer.run.events import HeldoutLoss, StepRecord
-from .folders import name_in_output, new_run_folder
 from .lora_model import LoraModel
+from .output_files import name_in_output, new_run_folder
 
 
 class RunFolder:

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io, ui
 
-from ..comfy_host.folders import NO_FOLDER, dataset_folders, find_dataset_folder
+from ..comfy_host.dataset_folders import NO_FOLDER, dataset_folders, find_dataset_folder
 from ..comfy_host.images import to_image
 from ..comfy_host.progress import show
 from ..trainer.data.contact_sheet import contact_sheet

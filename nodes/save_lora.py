@@ -1,13 +1,14 @@
 """Save LoRA: a file that every tool loads."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 
 from comfy_api.latest import io
 
-from ..comfy_host.folders import lora_path
+from ..comfy_host.output_files import lora_path
 from ..comfy_host.progress import show
-from ..comfy_host.saving import save_lora
-from ..trainer.errors import TrainerError
+from ..comfy_host.saving import save_lora, times_lost
+from ..trainer.errors import SettingError, TrainerError, shown
 from ..trainer.precision import DTYPES
 from . import schema
 
@@ -21,8 +22,8 @@ class SaveLoRA(io.ComfyNode):
             node_id="DAdaptSaveLoRA",
             display_name="Save LoRA (DAdapt LoRA)",
             description=(
-                "Writes the LoRA into output/loras, where Load LoRA lists it at once, and checks it by"
-                " loading it back."
+                "Writes the LoRA into output/loras, where Load LoRA lists it at once, and loads it back to"
+                " check it."
             ),
             search_aliases=["export lora", "safetensors"],
             inputs=[
@@ -37,14 +38,14 @@ class SaveLoRA(io.ComfyNode):
                     options=list(DTYPES),
                     default="fp16",
                     tooltip=(
-                        "fp16 is what everybody shares: half the size of fp32, and no visible difference."
+                        "fp16 is what most people share: half the size of fp32, with no visible difference."
                     ),
                 ),
                 io.Combo.Input(
                     "existing_file",
                     options=[ADD_NUMBER, OVERWRITE],
                     default=ADD_NUMBER,
-                    tooltip="What to do when there is a file of that name: my_lora_2, or write over it.",
+                    tooltip="What to do when there is a file of that name: write my_lora_2, or replace it.",
                 ),
             ],
             outputs=[
@@ -57,20 +58,37 @@ class SaveLoRA(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename=None) -> bool | str:
-        """When the workflow is queued: the host says so, and runs all but this node.
+    def validate_inputs(cls, filename=None, dtype=None, existing_file=None) -> bool | str:
+        """Checks what is known when the workflow is queued; a value that comes from a link is None.
 
-        A name that comes from a link is not known.
+        ComfyUI says what is wrong at this node, and still runs those that do not need it.
         """
         try:
+            _check_choice("dtype", dtype, DTYPES)
+            _check_choice("existing_file", existing_file, (ADD_NUMBER, OVERWRITE))
             if filename is not None:
-                lora_path(filename, overwrite=True)
+                lora_path(filename, overwrite=existing_file == OVERWRITE)
         except TrainerError as error:
             return str(error)
         return True
 
     @classmethod
-    def execute(cls, lora, filename, dtype, existing_file) -> io.NodeOutput:
+    def fingerprint_inputs(cls, lora=None, filename=None, dtype=None, existing_file=None) -> str:
+        """Changes when a file that was saved with these settings is gone or changed, so that it is saved
+        again.
+        """
+        overwrite = None if existing_file is None else existing_file == OVERWRITE
+        return f"lost {times_lost(filename, dtype, overwrite)} times"
+
+    @classmethod
+    def execute(cls, lora, filename: str, dtype: str, existing_file: str) -> io.NodeOutput:
+        _check_choice("dtype", dtype, DTYPES)  # again: a value from a link was not known before
+        _check_choice("existing_file", existing_file, (ADD_NUMBER, OVERWRITE))
         saved = save_lora(lora, filename, dtype, overwrite=existing_file == OVERWRITE)
         show(saved.text, cls.hidden.unique_id)
         return io.NodeOutput(saved.name, ui={"dadapt_lora": [asdict(saved)], "text": (saved.text,)})
+
+
+def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    if value is not None and (not isinstance(value, str) or value not in choices):
+        raise SettingError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {shown(value)}.")
