@@ -6,11 +6,11 @@ from ..trainer.record.folder import removed_if_no_step
 from ..trainer.record.report import Report
 from ..trainer.run.events import Listener
 from ..trainer.run.training import Training
-from .folders import new_run_place
 from .job import Job
 from .layers import key_map
 from .loading import out_of_memory_explained
 from .lora_model import LoraModel
+from .output_files import new_run_place
 from .prepare import prepare
 from .progress import Progress
 from .recording import record_of, tell_what_was_found

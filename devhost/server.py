@@ -75,6 +75,11 @@ class HostServer:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def process_id(self) -> int | None:
+        """Of ComfyUI, while it runs."""
+        return self._process.pid if self._process else None
+
     def __enter__(self) -> "HostServer":
         self.start()
         return self

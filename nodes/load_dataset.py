@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..comfy_host.folders import dataset_folders, find_dataset_folder
+from ..comfy_host.dataset_folders import dataset_folders, find_dataset_folder
 from ..comfy_host.images import to_image
 from ..comfy_host.progress import Progress, show
 from ..trainer.data.contact_sheet import contact_sheet

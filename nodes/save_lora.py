@@ -5,9 +5,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..comfy_host.folders import lora_path
+from ..comfy_host.output_files import lora_path
 from ..comfy_host.progress import show
-from ..comfy_host.saving import save_lora
+from ..comfy_host.saving import save_lora, times_lost
 from ..trainer.settings.lora_file import OVERWRITE, LoraFileConfig
 from . import schema
 from .checks import Refusal, refusal, refuse_wrong_links
@@ -20,8 +20,8 @@ class SaveLoRA(io.ComfyNode):
             node_id="DAdaptSaveLoRA",
             display_name="Save LoRA (DAdapt LoRA)",
             description=(
-                "Writes the LoRA into output/loras, where Load LoRA lists it at once, and checks it by"
-                " loading it back."
+                "Writes the LoRA into output/loras, where Load LoRA lists it at once, and loads it back to"
+                " check it."
             ),
             search_aliases=["export lora", "safetensors"],
             inputs=[
@@ -42,6 +42,15 @@ class SaveLoRA(io.ComfyNode):
         return refusal(inputs, input_types, LoraFileConfig, links=["lora"], check=_check_name)
 
     @classmethod
+    def fingerprint_inputs(cls, lora=None, filename=None, dtype=None, existing_file=None) -> str:
+        """Changes when a file that was saved with these settings is gone or changed.
+
+        It is saved again then.
+        """
+        overwrite = None if existing_file is None else existing_file == OVERWRITE
+        return f"lost {times_lost(filename, dtype, overwrite)} times"
+
+    @classmethod
     def execute(cls, lora: dict, **settings: Any) -> io.NodeOutput:
         refuse_wrong_links(lora=lora)
         file = LoraFileConfig(**settings)
@@ -50,6 +59,7 @@ class SaveLoRA(io.ComfyNode):
         return io.NodeOutput(saved.name, ui={"dadapt_lora": [asdict(saved)], "text": (saved.text,)})
 
 
-def _check_name(filename: str = "my_lora", **_: Any) -> None:
+def _check_name(filename: str | None = None, existing_file: str | None = None, **_: Any) -> None:
     """Raises `SettingError` for a name that no file can have. One that comes over a link is not known yet."""
-    lora_path(filename, overwrite=True)
+    if filename is not None:
+        lora_path(filename, overwrite=existing_file == OVERWRITE)

@@ -6,6 +6,7 @@ runs in a process of its own.
 """
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ def _makes_devices() -> bool:
 
 
 NEEDS = {
+    "linux": (lambda: sys.platform == "linux", "only Linux limits a process that is running already"),
     "browser": (find_chromium, "no chromium found; install Debian's chromium"),
     "gpu": (_has_gpu, "no CUDA device seen by torch"),
     "made_in_python": (_makes_devices, "this torch cannot make a device in Python; 2.11 can"),

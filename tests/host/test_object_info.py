@@ -2,6 +2,8 @@
 the seed.
 """
 
+import time
+
 import pytest
 
 from tests.conftest import REGISTERED_FOLDER
@@ -183,3 +185,10 @@ def test_folders_below_input_and_registered_ones_are_offered(info):
     offered = inputs(info, "DAdaptLoadDataset")["folder"][1]["options"]
     assert {"dadapt_demo/train", "dadapt_demo/heldout", REGISTERED_FOLDER} <= set(offered)
     assert inputs(info, "DAdaptLoadDataset")["heldout_folder"][1]["options"] == ["none", *offered]
+
+
+def test_a_folder_made_just_now_is_offered_when_the_page_asks_again(client, folder, folder_name):
+    """A press of R. A disk that is slow may be looked at only every few seconds."""
+    give_up = time.monotonic() + 10
+    while folder_name not in inputs(client.object_info(), "DAdaptLoadDataset")["folder"][1]["options"]:
+        assert time.monotonic() < give_up, "the new folder is not offered"

@@ -1,4 +1,4 @@
-"""A saved LoRA means the same to ComfyUI's own Load LoRA as what Train hands on."""
+"""A saved LoRA means the same to ComfyUI's own Load LoRA as what Train outputs."""
 
 import pytest
 import safetensors.torch
@@ -46,7 +46,7 @@ def test_file_holds_what_was_trained_in_the_chosen_dtype(trained, dtype, torch_d
         assert torch.equal(file[name], kept[name] if name.endswith(".alpha") else kept[name].to(torch_dtype))
 
 
-def test_layers_have_the_established_trainers_names_and_alpha_is_dim(trained):
+def test_layers_have_the_names_of_sd_scripts_and_alpha_is_dim(trained):
     tensors = results.run_lora(trained.run_folder)
     names = results.layers(tensors)
     assert {
@@ -84,11 +84,49 @@ def test_name_that_is_taken(server, client, trained, existing_file, name):
     assert results.metadata(server.base / "output" / found["file"])["modelspec.title"] == name.split("/")[1]
 
 
-@pytest.mark.parametrize("filename", ["../escaped", "styles/../../escaped", "  ", ".safetensors"])
-def test_name_outside_the_lora_folder_is_refused_when_it_is_queued(server, client, trained, filename):
-    before = set(server.base.rglob("*.safetensors"))
+HOSTILE = [
+    *("../escaped", "styles/../../escaped", "  ", ".safetensors", "..", "/escaped", "C:/escaped"),
+    *("styles\\escaped", "esc\0aped", "\ud800", "NUL", "x" * 240, "link_out/made/escaped"),
+    "../../custom_nodes/made/../../output/loras/escaped",
+]
+
+
+@pytest.fixture
+def link_out(server, tmp_path):
+    """A link in the LoRA folder that leads out of it."""
+    link = server.base / "output" / "loras" / "link_out"
+    link.symlink_to(tmp_path, target_is_directory=True)
+    yield tmp_path
+    link.unlink()
+
+
+@pytest.mark.parametrize("filename", HOSTILE, ids=ascii)
+def test_hostile_name_is_refused_when_it_is_queued_and_nothing_is_made(
+    server, client, trained, link_out, filename
+):
+    before = everything(server.base)
     workflow, node = save(trained, filename, "add a number")
-    with pytest.raises(WorkflowRefused, match="expected a name such as 'my_lora'") as refused:
+    with pytest.raises(WorkflowRefused, match="filename: ") as refused:
         client.run(workflow)
     assert list(refused.value.node_errors) == [node]
-    assert set(server.base.rglob("*.safetensors")) == before
+    assert everything(server.base) == before
+    assert list(link_out.iterdir()) == []
+
+
+def everything(base) -> set:
+    """All files and folders but those of runs: the training itself is allowed, and stopped by the client."""
+    return {path for path in base.rglob("*") if "dadapt_runs" not in path.parts}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("dtype", "FP16", "dtype: expected one of 'fp16', 'bf16', 'fp32', got 'FP16'"),
+        ("existing_file", "Overwrite", "existing_file: expected one of 'add a number', 'overwrite', got"),
+    ],
+)
+def test_what_is_no_choice_is_refused_when_it_is_queued(client, trained, setting, value, told):
+    workflow, node = save(trained, "choice", "add a number")
+    workflow[node]["inputs"][setting] = value
+    with pytest.raises(WorkflowRefused, match=told):
+        client.run(workflow)

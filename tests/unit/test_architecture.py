@@ -24,7 +24,7 @@ OF_COMFYUI = {"trainer": (), "comfy_host": None, "nodes": ("comfy_api.latest",)}
 # The rooms of trainer/, lowest first: a room imports from itself and from lower rows, nothing else.
 FLOORS = (
     ("errors", "parts", "seeds"),
-    ("atomic_file", "families", "packages", "precision"),
+    ("atomic_file", "families", "packages", "precision", "writable_folder"),
     ("settings",),
     ("data", "layers"),
     ("adapters", "objective", "optim"),

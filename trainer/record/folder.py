@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..adapters.file import cast, write_lora
+from ..atomic_file import write_text
 from ..errors import LoraFileError
 from ..run.events import Event, HeldoutLoss, Notice, StepRecord
 from .tensorboard import EventFiles
@@ -72,9 +73,8 @@ class RunFolder:
     def write_report(self, report: Mapping[str, object]) -> None:
         """Writes report.json, whole or not at all, and closes what is open."""
         with self._writing("report.json"):
-            partial = self.place.path / ".report.json.partial"
-            partial.write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
-            partial.replace(self.place.path / "report.json")
+            text = json.dumps(report, indent=1, allow_nan=False)
+            write_text(self.place.path / "report.json", text)
         with self._writing("tensorboard"):
             self._events.close()
 

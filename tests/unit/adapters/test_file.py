@@ -1,11 +1,20 @@
 """LoRA files: names, values, metadata, and being whole or not there."""
 
+import errno
 import hashlib
 import json
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer.adapters.file import cast, layer_names, lora_tensors, write_lora
+from comfyui_dadapt_lora.trainer.adapters.file import (
+    cast,
+    hash_of_weights_in,
+    layer_names,
+    lora_tensors,
+    not_written,
+    weights_hash,
+    write_lora,
+)
 from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter
 from comfyui_dadapt_lora.trainer.errors import LoraFileError
 from safetensors import safe_open
@@ -99,3 +108,34 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         write_lora(path, cast(lora_tensors(adapters()), "fp32"), {})
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
+
+
+ROOM, ALLOW = "make room there for 2 MB or more", "allow ComfyUI to write there"
+
+
+@pytest.mark.parametrize(
+    "number, reason, remedy",
+    [
+        (errno.ENOSPC, "No space left on device", ROOM),
+        (errno.EROFS, "Read-only file system", ALLOW),
+        (errno.EACCES, "Permission denied", ALLOW),
+        (errno.EIO, "Input/output error", f"{ROOM}, or {ALLOW}"),
+    ],
+)
+def test_a_save_that_the_disk_refused_names_the_file_and_what_to_do(number, reason, remedy):
+    error = OSError(number, reason, "/home/somebody/ComfyUI/output/loras/a.safetensors")
+    told = str(not_written("loras/a.safetensors", {"a": torch.zeros(500_000)}, error))
+    assert told.startswith(f"loras/a.safetensors could not be written to ComfyUI's output folder: {reason}.")
+    assert f"Choose another filename, or {remedy}. Then queue again" in told
+    assert "saved without training again" in told
+    assert "somebody" not in told
+
+
+def test_the_hash_of_a_file_is_that_of_its_weights_alone(tmp_path):
+    tensors = cast(lora_tensors(adapters()), "fp16")
+    for name, metadata in (("a", {}), ("b", {"ss_network_dim": "3"})):
+        write_lora(tmp_path / name, tensors, metadata)
+        assert hash_of_weights_in(tmp_path / name) == weights_hash(tensors)
+    for broken in (b"", b"short", b"\xff" * 8, b"\xff" * 100):
+        (tmp_path / "a").write_bytes(broken)
+        assert hash_of_weights_in(tmp_path / "a") != weights_hash(tensors)

@@ -1,6 +1,7 @@
 """What a run leaves behind: which LoRAs stay, what is on disk, what is said, however it ends."""
 
 import json
+import os
 from datetime import datetime, timezone
 
 import pytest
@@ -228,14 +229,17 @@ def test_a_report_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
-    def die(path, *rest, **named):
-        with path.open("w") as file:
-            file.write("{")
-        raise Killed
+    written = []
 
-    monkeypatch.setattr(type(tmp_path), "write_text", die)
+    def die_at_the_report(file):
+        written.append(file)
+        if len(written) == 2:  # the LoRA is the first
+            raise Killed
+
+    monkeypatch.setattr(os, "fsync", die_at_the_report)
     with pytest.raises(Killed):
         run.go()
+    assert run.loras() == {"lora": STEPS}
     assert not (run.folder / "report.json").exists()
 
 
