@@ -10,15 +10,13 @@ import torch
 from comfyui_dadapt_lora.benchmarks.growth import (
     CURVES,
     SCALES,
-    Bench,
-    Point,
-    Scale,
     curves,
     draw,
     markdown,
     measure_curve,
     result_of,
 )
+from comfyui_dadapt_lora.benchmarks.growth_runs import Bench, Point, Scale
 from PIL import Image
 
 SMALL = Scale(narrower=8, side=64, sides=(64, 128), dtype=torch.float32)
