@@ -13,6 +13,7 @@ from ..trainer.run.plan import Plan
 from ..trainer.run.work import Work
 from .job import Job
 from .loading import is_loaded_in_part
+from .output_files import runs_on_disk
 from .prepared import Prepared
 from .progress import Progress
 from .upstream import found_upstream
@@ -28,7 +29,7 @@ def record_of(
 ) -> RunRecord:
     """Hears the run: its folder, the node's progress, the watchers, the report in the end."""
     facts = _facts(work, prepared, job)
-    found = [*what_ran(facts, _setup(work, prepared)), *_upstream(prepared)]
+    found = [*what_ran(facts, _setup(work, prepared)), *_upstream(prepared), *filter(None, [runs_on_disk()])]
     return RunRecord(facts, place, found, [progress, *watchers], progress.finished)
 
 
@@ -50,16 +51,17 @@ def tell_what_was_found(record: RunRecord, prepared: Prepared, progress: Progres
 
 
 def _facts(work: Work, prepared: Prepared, job: Job) -> RunFacts:
+    plan = Plan.of(work)
     return RunFacts(
         family=prepared.subject.family,
         base_model=job.base_model,
         clip_skip=prepared.network.text_encoder.clip_skip,
         dataset=job.dataset,
         lora=job.lora,
-        recipe=job.recipe,
+        recipe=plan.recipe,
         run=job.run,
         precision=work.precision,
-        steps=Plan.of(work).steps,
+        steps=plan.steps,
         steps_per_epoch=work.order.steps_per_epoch,
         started=datetime.now(timezone.utc),
     )

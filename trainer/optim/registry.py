@@ -12,8 +12,7 @@ from .prodigy import Prodigy, ProdigyScheduleFree
 
 
 def build_optimizer(config: OptimizerConfig, parts: Parts, steps: int) -> RunOptimizer:
-    """The preset's optimizer for a run of `steps`, with one param group per part ("unet", "text_encoder")."""
-    config = config.resolved()
+    """The preset's optimizer for a run of `steps`, with one param group per part. `config` is resolved."""
     return ALGORITHMS[config.algorithm](config, parts, steps)
 
 

@@ -24,7 +24,7 @@ class RunFacts:
     clip_skip: int | None
     dataset: Dataset
     lora: LoraConfig
-    recipe: OptimizerConfig
+    recipe: OptimizerConfig  # resolved: what the preset stands for
     run: RunConfig
     precision: Precision
     steps: int  # of the whole run
@@ -51,7 +51,7 @@ def what_ran(facts: RunFacts, setup: Setup) -> Iterator[str]:
         f"{facts.family.name} in {setup.weights} on {setup.device}, computed in {facts.precision}; {layers}"
         f" at dim {facts.lora.dim}, {setup.values / 1e6:.1f} million values"
     )
-    recipe = facts.recipe.resolved()
+    recipe = facts.recipe
     yield f"recipe '{recipe.preset}': {recipe.schedule}, warmup {recipe.warmup_percent:g}%"
     mean = facts.dataset.pictures_per_epoch / facts.steps_per_epoch
     if mean < FULL * facts.run.batch_size:

@@ -70,7 +70,7 @@ def _of_network(facts: RunFacts) -> dict[str, Any]:
 
 
 def _of_optimizer(facts: RunFacts) -> dict[str, Any]:
-    recipe = facts.recipe.resolved()
+    recipe = facts.recipe
     is_dadapt = recipe.algorithm == "dadapt"
     rate = recipe.learning_rate * (recipe.adamw_rate if recipe.algorithm == "adamw" else 1)
     return {

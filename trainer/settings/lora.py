@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..errors import SettingError, shown
+from ..parts import TEXT_ENCODER, UNET
 from .declare import check_settings, setting
 
 SAME_AS_DIM = "same as dim"
@@ -58,6 +59,6 @@ class LoraConfig:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The trained parts, of "unet" and "text_encoder"."""
-        chosen = {"unet": self.train_unet, "text_encoder": self.train_text_encoder}
+        """The trained parts, of `parts.PARTS`."""
+        chosen = {UNET: self.train_unet, TEXT_ENCODER: self.train_text_encoder}
         return tuple(part for part, trained in chosen.items() if trained)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ..errors import SettingError
+from ..parts import PARTS, TEXT_ENCODER, UNET
 from .declare import check_settings, setting
 from .growth import auto_growth
 from .presets import AUTO_GROWTH, NO_GROWTH_LIMIT, PRESETS
@@ -178,7 +179,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         check_recipe(self)
-        self.refuse_stopping(("unet", "text_encoder"))
+        self.refuse_stopping(PARTS)
 
     def refuse_stopping(self, parts: Iterable[str]) -> None:
         """Raises `SettingError` where none of the trained parts trains to the end."""
@@ -199,15 +200,15 @@ class OptimizerConfig:
 
     def growth_limit(self, steps: int) -> float:
         """The most that d may be multiplied by in one of `steps` steps; infinite for no limit."""
-        rate = self.resolved().growth_rate
+        rate = self.growth_rate
         if rate == AUTO_GROWTH:
             return auto_growth(self.d0, steps)
         return math.inf if rate >= NO_GROWTH_LIMIT else rate
 
     def speed_of(self, part: str) -> float:
-        """Share of the learning rate at which `part` ("unet" or "text_encoder") trains."""
-        return {"unet": self.unet, "text_encoder": self.text_encoder}[part]
+        """Share of the learning rate at which `part` trains."""
+        return {UNET: self.unet, TEXT_ENCODER: self.text_encoder}[part]
 
     def stop_percent(self, part: str) -> float:
         """Share of the run, in percent, at which `part` stops training."""
-        return {"unet": self.stop_unet_percent, "text_encoder": self.stop_text_encoder_percent}[part]
+        return {UNET: self.stop_unet_percent, TEXT_ENCODER: self.stop_text_encoder_percent}[part]

@@ -47,9 +47,8 @@ EAGER = {"d0": 1e-3, "growth_rate": 1.1, "adamw_rate": 1e-2}
 
 def config(choice):
     fields = PRESETS[choice.get("preset", "guide 2023")].fields
-    return OptimizerConfig(
-        weight_decay=0.0, **({name: value for name, value in EAGER.items() if name in fields} | choice)
-    )
+    eager = {name: value for name, value in EAGER.items() if name in fields}
+    return OptimizerConfig(weight_decay=0.0, **(eager | choice)).resolved()
 
 
 @pytest.mark.parametrize("choice", NAMED)
@@ -299,7 +298,11 @@ def test_optimizers_of_other_packages_print_nothing(capfd):
     for preset in PRESETS:
         parts, goal, generator = problem()
         descend(
-            build_optimizer(OptimizerConfig(preset=preset), parts, STEPS), parts, goal, generator, steps=40
+            build_optimizer(OptimizerConfig(preset=preset).resolved(), parts, STEPS),
+            parts,
+            goal,
+            generator,
+            steps=40,
         )
     out, err = capfd.readouterr()
     assert out == err == ""
