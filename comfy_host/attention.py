@@ -1,8 +1,8 @@
 """Attention as it is computed while training.
 
-What the host picks for its UNet is for inference: its flash operator has no gradient, and its sub-quadratic
-one, which it takes on a CPU, writes in place. What it picks for its text encoder has one, but is slow in bf16
-on a CPU.
+What ComfyUI picks for its UNet is for inference: its flash operator has no gradient, and its sub-quadratic
+one, which it takes on a CPU, writes in place. What it picks for its text encoder has a gradient, but is slow
+in bf16 on a CPU.
 """
 
 from collections.abc import Iterable
@@ -17,11 +17,8 @@ from torch import Tensor, nn
 from ..trainer.layers.attention import is_faster_plain, plain_attention
 from ..trainer.layers.wrapping import Forward, forwards_wrapped
 
-HARMLESS = {
-    "transformer_options",
-    "low_precision_attention",
-    "_inside_attn_wrapper",
-}  # of the host's keywords, whatever their values
+# keywords of ComfyUI's attention that change nothing here, whatever their values
+HARMLESS = {"transformer_options", "low_precision_attention", "_inside_attn_wrapper"}
 
 
 def training_attention(
@@ -33,8 +30,9 @@ def training_attention(
     attn_precision: Any = None,
     **layout: Any,
 ) -> Tensor:
-    """With the host's signature: [batch, tokens, heads * channels] to the same, unless `layout` says
-    otherwise.
+    """Attention with ComfyUI's signature.
+
+    From [batch, tokens, heads * channels] to the same, unless `layout` says otherwise.
     """
     if (
         not _asks_for_more(layout)
@@ -58,9 +56,7 @@ def _is_added(mask: Tensor | None) -> bool:
 
 
 def for_unet(chosen: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """As an `optimized_attention_override` of transformer_options, in place of the one that the host
-    chose.
-    """
+    """For `optimized_attention_override` in transformer_options, in place of what ComfyUI chose."""
     return training_attention(*args, **kwargs)
 
 

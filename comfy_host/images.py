@@ -1,4 +1,4 @@
-"""Pictures as the host's IMAGE."""
+"""Pictures as ComfyUI's IMAGE."""
 
 import numpy as np
 import torch

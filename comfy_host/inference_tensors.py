@@ -1,6 +1,6 @@
 """Weights that ComfyUI loaded for inference, made fit for a backward pass, and put back as they were.
 
-The host's executor runs nodes under `torch.inference_mode()`, so the weights that its loaders made are
+ComfyUI's executor runs nodes under `torch.inference_mode()`, so the weights that its loaders made are
 inference tensors, which autograd cannot save for backward. Inside `trainable` each is replaced by a parameter
 over the same memory; nothing is copied.
 """
@@ -26,7 +26,7 @@ def trainable(modules: Iterable[nn.Module]) -> Iterator[None]:
     Load them before: each load replaces their parameters.
     """
     with ExitStack() as undo, torch.inference_mode(False), torch.enable_grad():
-        _tell_host_of_training(undo)
+        _switch_to_training(undo)
         for module in modules:
             for owner in module.modules():
                 _replace_all(owner._parameters, _as_parameter, undo)
@@ -34,8 +34,8 @@ def trainable(modules: Iterable[nn.Module]) -> Iterator[None]:
         yield
 
 
-def _tell_host_of_training(undo: ExitStack) -> None:
-    """What the host does for inference and a backward pass cannot take."""
+def _switch_to_training(undo: ExitStack) -> None:
+    """Switches off what ComfyUI does for inference and a backward pass cannot take."""
     management = comfy.model_management
     _set(
         undo, management, "in_training", True
@@ -63,7 +63,7 @@ def _replace_all(slots: dict[str, Tensor | None], make, undo: ExitStack) -> None
 
 
 def _put_back(slots: dict[str, Tensor | None], name: str, original: Tensor, replacement: Tensor) -> None:
-    if slots.get(name) is replacement:  # else the host has put something new there, which stays
+    if slots.get(name) is replacement:  # else ComfyUI has put something new there, which stays
         slots[name] = original
 
 
@@ -72,8 +72,9 @@ def _as_parameter(original: Tensor) -> nn.Parameter:
 
 
 def _as_normal(original: Tensor) -> Tensor:
-    """A tensor over the same memory that is no inference tensor; a copy where dlpack knows neither the dtype
-    nor the device.
+    """A tensor over the same memory that is no inference tensor.
+
+    It is a copy where dlpack knows neither the dtype nor the device.
     """
     for bits in (original.dtype, _BITS.get(original.element_size(), original.dtype)):
         try:

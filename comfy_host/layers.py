@@ -1,4 +1,4 @@
-"""The layers of a host's model that a LoRA adapts, under the names that the host's own key maps give them."""
+"""The layers of a model that a LoRA adapts, under the names that ComfyUI's own key maps give them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,15 +27,16 @@ class TargetLayer:
 
 
 def key_map(model, clip) -> dict[str, str]:
-    """Every LoRA layer name that the host would load for this MODEL and CLIP, to the weight it would
-    patch.
-    """
+    """The weight that ComfyUI would patch for every LoRA layer name that it knows of this MODEL and CLIP."""
     names = comfy.lora.model_lora_keys_unet(model.model, {})
     return comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)
 
 
 def target_layers(model, clip, family: Family, lora: LoraConfig) -> list[TargetLayer]:
-    """The layers that a LoRA of this family adapts. Raises `ModelError` if the host knows no name for one."""
+    """The layers that a LoRA of this family adapts.
+
+    Raises `ModelError` if ComfyUI knows no name for one.
+    """
     weight_names = _names_by_weight(key_map(model, clip), family)
     unet = _modules(model.model, "diffusion_model.")
     text_encoder = _modules(clip.cond_stage_model, "")
@@ -96,7 +97,7 @@ def _targets(
 
 
 def _names_by_weight(names: dict[str, str], family: Family) -> dict[str, str]:
-    """The one name that files use, of the many that the host accepts for each weight."""
+    """The one name that files use, of the many that ComfyUI accepts for each weight."""
     text_prefixes = tuple(family.text_prefixes.values())
     by_weight: dict[str, str] = {}
     for name, weight in names.items():

@@ -1,4 +1,4 @@
-"""Loading the host's models, unloading them, and what memory is left beside them."""
+"""Loading and unloading ComfyUI's models, and what memory is left beside them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from ..trainer.errors import ModelError
 
 
 def without_dynamic_loading(model, clip) -> tuple:
-    """MODEL and CLIP whose weights stay where they are loaded. Newer hosts on NVIDIA stream them in at each
-    use, out of a hook's reach.
+    """MODEL and CLIP whose weights stay where they are loaded.
 
-    Those hosts then read them from disk once more. Raises `ModelError` for weights that do not come from a
+    Newer versions of ComfyUI stream them in at each use on NVIDIA, out of a hook's reach. Those read them from
+    disk once more then. Raises `ModelError` for weights that do not come from a
     file.
     """
     if _is_dynamic(model):
@@ -22,12 +22,12 @@ def without_dynamic_loading(model, clip) -> tuple:
     if _is_dynamic(clip.patcher):
         _refuse_without_file(clip.patcher, "CLIP")
         clip = clip.clone(disable_dynamic=True)
-        clip.cond_stage_model = clip.patcher.model  # the host leaves the old one there
+        clip.cond_stage_model = clip.patcher.model  # ComfyUI leaves the old one there
     return model, clip
 
 
 def _refuse_without_file(patcher, name: str) -> None:
-    if patcher.cached_patcher_init is None:  # how the host would load it anew
+    if patcher.cached_patcher_init is None:  # how ComfyUI would load it anew
         raise ModelError(
             f"ComfyUI streams the weights of this {name} in while it computes, and what made it did not say"
             f" how to load it otherwise. Connect a {name} from Load Checkpoint, or start ComfyUI with"
@@ -40,8 +40,9 @@ def _is_dynamic(patcher) -> bool:
 
 
 def load_together(patchers: Iterable, memory: int) -> None:
-    """Loads the host's model patchers on their devices, with their LoRAs applied, and keeps `memory` bytes
-    free beside them.
+    """Loads model patchers on their devices, with their LoRAs applied.
+
+    `memory` bytes stay free beside them.
     """
     comfy.model_management.load_models_gpu(list(patchers), memory_required=memory)
 
@@ -63,8 +64,9 @@ def is_loaded_in_part(patcher) -> bool:
 
 
 def room_beside(patchers: Sequence) -> int:
-    """Bytes on the first patcher's device that would be free if nothing but these were loaded there, without
-    what the host leaves free.
+    """Bytes on the first patcher's device that would be free if nothing but these were loaded there.
+
+    What ComfyUI leaves free is not counted.
     """
     management, device = comfy.model_management, patchers[0].load_device
     free = management.get_free_memory(device)
@@ -84,7 +86,7 @@ def room_beside(patchers: Sequence) -> int:
 
 @contextmanager
 def out_of_memory_explained() -> Iterator[None]:
-    """Says what to change here; the host's own advice is for making pictures."""
+    """Says what to change here; ComfyUI's own advice is for making pictures."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:

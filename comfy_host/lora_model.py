@@ -1,4 +1,4 @@
-"""LORA_MODEL: a LoRA between two nodes, and putting it on a model as the host's own Load LoRA does."""
+"""LORA_MODEL: a LoRA between two nodes, and putting it on a model as ComfyUI's own Load LoRA does."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 class LoraModel(dict):
-    """The tensors of a LoRA file by name, fp32 on the CPU: what the host's own LORA_MODEL nodes take.
+    """The tensors of a LoRA file by name, fp32 in CPU memory: what ComfyUI's own LORA_MODEL nodes take.
 
-    It carries what Save LoRA needs: the file's metadata, and the host's key map of the model that it was
+    It carries what Save LoRA needs: the file's metadata, and ComfyUI's key map of the model that it was
     trained on.
     """
 
@@ -17,7 +17,8 @@ class LoraModel(dict):
         self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], key_map: Mapping[str, str]
     ) -> None:
         super().__init__(tensors)
-        self.metadata, self.key_map = dict(metadata), dict(key_map)
+        self.metadata = dict(metadata)
+        self.key_map = dict(key_map)
 
 
 def apply_lora(model, clip, lora: LoraModel) -> tuple:

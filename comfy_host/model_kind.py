@@ -1,4 +1,4 @@
-"""Which family a host's MODEL is of, and refusing one that cannot be trained."""
+"""Which family a MODEL is of, and refusing one that cannot be trained."""
 
 import comfy.model_sampling
 from torch import nn
@@ -8,20 +8,18 @@ from ..trainer.families import Family, family_of
 
 
 def family(model) -> Family:
-    """The family of a host MODEL. Raises `ModelError` for one that cannot be trained."""
+    """The family of a MODEL. Raises `ModelError` for one that cannot be trained."""
     chosen = family_of(type(model.model.model_config).__name__)
     sampling = model.get_model_object("model_sampling")
-    others = (comfy.model_sampling.V_PREDICTION, comfy.model_sampling.X0)  # which the host derives from EPS
+    others = (comfy.model_sampling.V_PREDICTION, comfy.model_sampling.X0)  # which ComfyUI derives from EPS
     if not isinstance(sampling, comfy.model_sampling.EPS) or isinstance(sampling, others):
         raise ModelError(
             f"This {chosen.name} model predicts something other than noise ({_bases(sampling)}). Expected an"
             " eps-prediction model; remove a ModelSamplingDiscrete node before Train, or load another"
             " checkpoint."
         )
-    channels, expected = (
-        model.model.model_config.unet_config.get("in_channels"),
-        model.model.latent_format.latent_channels,
-    )
+    channels = model.model.model_config.unet_config.get("in_channels")
+    expected = model.model.latent_format.latent_channels
     if channels != expected:
         raise ModelError(
             f"This {chosen.name} model takes {channels} channels where a latent has {expected}: an inpainting"

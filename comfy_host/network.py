@@ -1,4 +1,4 @@
-"""The host's diffusion model as the training loop sees it."""
+"""ComfyUI's diffusion model as the training loop sees it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from .text_encoder import HostTextEncoder
 
 
 class HostNetwork:
-    """A host MODEL and CLIP as a `trainer.objective.Network`.
+    """A MODEL and CLIP of ComfyUI as a `trainer.objective.Network`.
 
     Use it inside `ready`, after both are loaded.
     """
@@ -37,7 +37,7 @@ class HostNetwork:
 
     @property
     def patchers(self) -> list:
-        """The host's patchers of what has to be on its device while training."""
+        """ComfyUI's patchers of what has to be on its device while training."""
         return [self.patcher, *([self.text_encoder.clip.patcher] if self.text_encoder.trains else [])]
 
     @property
@@ -60,8 +60,9 @@ class HostNetwork:
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Catches the UNet's raw output, which the host turns into a picture estimate: the difference of
-        large numbers at low noise.
+        """Catches the UNet's raw output inside the block.
+
+        ComfyUI makes a picture estimate of it, which is the difference of large numbers at low noise.
         """
         handle = self.unet.register_forward_hook(self._catch)
         try:

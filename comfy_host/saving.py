@@ -67,8 +67,9 @@ def save_lora(lora: LoraModel, filename: str, dtype: str, overwrite: bool) -> Sa
 
 
 def times_lost(filename: str | None, dtype: str | None, overwrite: bool | None) -> int:
-    """How often a file that was saved with these settings was found deleted or changed; None for a setting
-    that is not known.
+    """How often a file that was saved with these settings was found deleted or changed.
+
+    None stands for a setting that is not known.
     """
     return _saved.times_lost((filename, dtype, overwrite))
 
@@ -82,10 +83,9 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
 
 
 def check_file(path: Path, key_map: Mapping[str, str]) -> tuple[int, int]:
-    """Loads a LoRA file through ComfyUI: the number of its layers, and of the weights that ComfyUI would
-    patch.
+    """Loads a LoRA file through ComfyUI.
 
-    Raises `LoraFileError` that names the layers that ComfyUI would silently drop.
+    Returns the number of its layers, and of the weights that ComfyUI would patch. Raises `LoraFileError` that names the layers that ComfyUI would silently drop.
     """
     tensors = comfy.lora_convert.convert_lora(comfy.utils.load_torch_file(str(path), safe_load=True))
     patches = comfy.lora.load_lora(tensors, dict(key_map), log_missing=False)

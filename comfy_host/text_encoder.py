@@ -1,4 +1,4 @@
-"""The host's CLIP as a differentiable function from captions to text embeddings."""
+"""ComfyUI's CLIP as a differentiable function from captions to text embeddings."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,14 +13,15 @@ from .prompts import as_plain_prompt
 
 
 class HostTextEncoder:
-    """Encodes captions with a host CLIP as its own CLIPTextEncode would: its chunks of 75 tokens, its CLIP
-    Set Last Layer.
+    """Encodes captions with a CLIP as ComfyUI's CLIPTextEncode would.
 
-    Where it does not train, captions are encoded once, before the run, by `remember`.
+    That is: in chunks of 75 tokens, and with what CLIP Set Last Layer asks for. Where it does not train,
+    captions are encoded once, before the run, by `remember`.
     """
 
     def __init__(self, clip, trains: bool) -> None:
-        self.clip, self.trains = clip, trains
+        self.clip = clip
+        self.trains = trains
         self._tokens: dict[str, dict[str, list]] = {}
         self._remembered: dict[str, Tensor] = {}
 
@@ -30,8 +31,9 @@ class HostTextEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, after it was loaded: where its token embedding is, which the host may leave
-        behind when memory is short.
+        """Where it computes, after it was loaded.
+
+        That is where its token embedding is, which ComfyUI may leave behind when memory is short.
         """
         return next(
             module.weight.device for module in self.module.modules() if isinstance(module, nn.Embedding)
@@ -44,22 +46,20 @@ class HostTextEncoder:
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Sets what the host sets before it encodes, and lets gradients through its in-place additions.
+        """Sets what ComfyUI sets before it encodes, and lets gradients through its in-place additions.
 
-        Embeddings stay on the device; the host would bring them to host memory, and a step would wait for
-        them there and back.
+        Embeddings stay on the device. ComfyUI would bring them to CPU memory, and a step would wait for them
+        there and back.
         """
         self.module.reset_clip_options()
         if self.clip.layer_idx is not None:
             self.module.set_clip_options({"layer": self.clip.layer_idx})
         norms = [m for m in self.module.modules() if isinstance(m, nn.LayerNorm)]
-        # the host's layers write `x += attention(norm(x))`, over the input that the norm's backward needs
+        # ComfyUI's layers write `x += attention(norm(x))`, over the input that the norm's backward needs
         handles = [norm.register_forward_pre_hook(_clone_input) for norm in norms] if self.trains else []
         management = comfy.model_management
-        intermediate_device, management.intermediate_device = (
-            management.intermediate_device,
-            lambda: self.device,
-        )
+        intermediate_device = management.intermediate_device
+        management.intermediate_device = lambda: self.device
         try:
             with for_text_encoder(self.module.modules()):
                 yield
@@ -73,7 +73,7 @@ class HostTextEncoder:
     def remember(
         self, captions: Iterable[str], device: torch.device, on_caption: Callable[[int], None]
     ) -> None:
-        """Encodes each caption, for `encode` to hand out on `device`.
+        """Encodes each caption, for `encode` to return on `device`.
 
         Calls `on_caption` after each, with their number so far.
         """
@@ -83,12 +83,13 @@ class HostTextEncoder:
                 on_caption(len(self._remembered))
 
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """Embeddings [batch, tokens, channels]; of captions with different numbers of chunks, the shorter are
-        repeated.
+        """Embeddings [batch, tokens, channels].
+
+        Of captions with different numbers of chunks, the shorter are repeated.
         """
-        return _same_length(
-            self._encode(captions) if self.trains else [self._remembered[caption] for caption in captions]
-        )
+        if self.trains:
+            return _same_length(self._encode(captions))
+        return _same_length([self._remembered[caption] for caption in captions])
 
     def _encode(self, captions: Sequence[str]) -> list[Tensor]:
         """Embeddings [tokens, channels] of each caption, all chunks of all captions in one pass."""
@@ -111,8 +112,9 @@ def _clone_input(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, .
 
 
 def _same_length(embeddings: Sequence[Tensor]) -> Tensor:
-    """Stacks [tokens, channels] of different lengths by repeating each up to their least common multiple, as
-    the host does.
+    """Stacks embeddings [tokens, channels] of different lengths.
+
+    Each is repeated up to their least common multiple, as ComfyUI does it.
     """
     length = math.lcm(*(embedding.shape[0] for embedding in embeddings))
     return torch.stack([embedding.repeat(length // embedding.shape[0], 1) for embedding in embeddings])

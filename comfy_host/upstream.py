@@ -42,8 +42,9 @@ def _inference_patches(model) -> Iterator[str]:
 
 
 def checkpoint_name(prompt: dict | None, node_id: str | None) -> str:
-    """The file that the MODEL of a node was loaded from, read off the queued graph; "unknown" where it does
-    not say.
+    """The file that the MODEL of a node was loaded from, read off the queued graph.
+
+    "unknown" where it does not say.
     """
     visited: set[str] = set()
     while prompt and node_id in prompt and node_id not in visited:

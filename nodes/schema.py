@@ -1,5 +1,6 @@
-"""Node inputs generated from the trainer's settings, so that a default, a range or a tooltip is written
-once.
+"""Node inputs generated from the trainer's settings.
+
+So a default, a range or a tooltip is written once.
 """
 
 import inspect

@@ -36,8 +36,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file in one step, with line ends as they are. Raises `OSError` as `write_bytes`
-    does.
+    """Writes a UTF-8 text file in one step, with line ends as they are.
+
+    Raises `OSError` as `write_bytes` does.
     """
     write_bytes(path, text.encode())
 

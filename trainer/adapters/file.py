@@ -57,8 +57,9 @@ def write_lora(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
 
 
 def not_written(name: str, tensors: Mapping[str, Tensor], error: OSError) -> LoraFileError:
-    """The error of a save that the disk refused, with what to do. `name` is the file's below the output
-    folder.
+    """The error of a save that the disk refused, with what to do.
+
+    `name` is the file's below the output folder.
     """
     megabytes = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
     room = f"make room there for {megabytes:.0f} MB or more" if megabytes >= 1 else "make room there"
@@ -75,8 +76,9 @@ def not_written(name: str, tensors: Mapping[str, Tensor], error: OSError) -> Lor
 
 
 def weight_hashes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """The hashes by which other tools recognise a LoRA: SHA-256 over the file's tensor part, without its
-    metadata.
+    """The hashes by which other tools recognize a LoRA.
+
+    They are SHA-256 over the file's tensor part, without its metadata.
     """
     data = save(dict(tensors))
     digest = hashlib.sha256(memoryview(data)[_header_bytes(data[:8]) :]).hexdigest()

@@ -37,8 +37,9 @@ def checked_name(filename: str) -> str:
 
 
 def safe_part(text: str, most_bytes: int = 60) -> str:
-    """One part of a file name that `checked_name` accepts and that is as near to a text as can be; of a long
-    text its end.
+    """One part of a file name that `checked_name` accepts, as near to a text as can be.
+
+    Of a long text it is the end.
     """
     plain = "".join("_" if character == SEPARATOR or _odd(character) else character for character in text)
     part = plain.encode()[-most_bytes:].decode(errors="ignore").strip().strip(". ")

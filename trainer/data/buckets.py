@@ -10,8 +10,9 @@ from ..settings.dataset import SIZE_STEP as STEP
 
 @cache
 def bucket_sizes(resolution: int) -> tuple[tuple[int, int], ...]:
-    """All (width, height) in multiples of 64 pixels, at most 2:1 in shape and `resolution` squared in area;
-    for each width the largest height that fits, and the same turned by 90 degrees.
+    """All (width, height) in multiples of 64 pixels, at most 2:1 in shape and `resolution` squared in area.
+
+    For each width it is the largest height that fits, and the same turned by 90 degrees.
     """
     sizes = set()
     for width in range(STEP, 2 * resolution + 1, STEP):

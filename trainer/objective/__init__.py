@@ -1,3 +1,4 @@
-"""What a run minimizes: the network as the training loop sees it, the loss of a batch, and a fixed grid to
-measure on.
+"""What a run minimizes.
+
+The network as the training loop sees it, the loss of a batch, and a fixed grid to measure on.
 """

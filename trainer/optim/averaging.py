@@ -1,5 +1,6 @@
-"""An exponential average of the LoRA's weights, which is calmer than the weights themselves (Polyak &
-Juditsky 1992).
+"""An exponential average of the LoRA's weights, which is calmer than the weights themselves.
+
+Polyak & Juditsky 1992.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +12,14 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Follows `parameters` with `decay` a step: about the last 1 / (1 - decay) steps.
+    """Follows `parameters` with `decay` per step: about the last 1 / (1 - decay) steps.
 
     At first it is the plain mean of all steps so far, which forgets the start of the run sooner.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
-        self.parameters, self.decay = list(parameters), decay
+        self.parameters = list(parameters)
+        self.decay = decay
         self._steps = 0
         self._average = [p.detach().clone() for p in self.parameters]
 

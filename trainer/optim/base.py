@@ -1,4 +1,7 @@
-"""What the training loop asks of an optimizer, for any `torch.optim.Optimizer` with one group a part."""
+"""What the training loop asks of an optimizer.
+
+It takes any `torch.optim.Optimizer` with one param group per part.
+"""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,7 +18,7 @@ from ..settings.optimizer import OptimizerConfig
 
 
 class Numbers(NamedTuple):
-    """What a step brought back to the host."""
+    """What a step brought back to CPU memory."""
 
     loss: float
     gradient_norm: float
@@ -32,7 +35,9 @@ class RunOptimizer(ABC):
     def __init__(
         self, optimizer: torch.optim.Optimizer, speeds: Mapping[str, float], learning_rate: float
     ) -> None:
-        self.optimizer, self.speeds, self.learning_rate = optimizer, dict(speeds), learning_rate
+        self.optimizer = optimizer
+        self.speeds = dict(speeds)
+        self.learning_rate = learning_rate
         self.stopped: set[str] = set()
         self.frozen = False  # d
         self.limit = math.inf  # of `scale`
@@ -73,8 +78,9 @@ class RunOptimizer(ABC):
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def step(self, loss: Tensor) -> Numbers:
-        """One step, with `loss` (0-dim) read in the same wait for the device; nothing where a number is not
-        finite.
+        """One step; nothing where a number is not finite.
+
+        `loss` (0-dim) is read in the same wait for the device as what the step itself reads.
         """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         value, norm = torch.stack((loss, gradient_norm(gradients, loss.device))).tolist()

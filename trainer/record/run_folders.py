@@ -19,10 +19,9 @@ _RUN = re.compile(r"(.+)_(\d{4,})")
 
 
 def make_run_folder(output: Path, dataset: str) -> Path:
-    """Makes a new folder for a run on a data set of that name, and deletes what killed runs have left half
-    written.
+    """Makes a new folder for a run on a data set of that name. A long name is shortened.
 
-    A long name is shortened. Raises `SettingError` where the folder cannot be made.
+    What killed runs have left half written is deleted. Raises `SettingError` where the folder cannot be made.
     """
     runs = output / RUNS
     check_folders(output, runs)
@@ -38,8 +37,9 @@ def make_run_folder(output: Path, dataset: str) -> Path:
 
 
 def describe_runs(output: Path) -> str:
-    """How many runs are on the disk, where, and how large, as a sentence for the person at the graph; empty
-    where there are none.
+    """How many runs are on the disk, where, and how large, in a sentence for the person at the graph.
+
+    Empty where there are none.
     """
     runs = output / RUNS
     folders = [name for name in _names_in(runs) if _RUN.fullmatch(name)]

@@ -1,9 +1,9 @@
-"""Catches a LoRA that burns: D-Adaptation can raise d in a few steps so far that the network breaks, and d
-never comes back.
+"""Catches a LoRA that burns, and brings it back.
 
-A few training pictures with fixed noises and timesteps are measured as the run goes and at its end. Where
-their loss rises well above what the untouched model had on them, the run goes back to the state of the last
-good measurement, and d stays below where it burnt.
+D-Adaptation can raise d in a few steps so far that the network breaks, and d never comes back. So a few
+training pictures with fixed noises and noise levels are measured as the run goes and at its end. Where their
+loss rises well above what the untouched model had on them, the run goes back to the state of the last good
+measurement, and d stays below where it burnt.
 """
 
 import math

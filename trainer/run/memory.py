@@ -10,7 +10,9 @@ from ..families import Family
 from ..precision import Precision
 from ..settings.run import RunConfig
 
-BYTES_A_VALUE = 24  # of a LoRA: weight, gradient, the optimizer's m, v and s in fp32, and what a step casts
+BYTES_PER_VALUE = (
+    24  # of the LoRA: weight, gradient, the optimizer's m, v and s in fp32, and what a step casts
+)
 FILLED = 0.9  # of the room, at most: allocators waste some
 
 
@@ -19,7 +21,7 @@ class StepMemory:
     """What a training step takes beside the loaded model, in bytes, roughly."""
 
     activations: int
-    checkpointed: int  # activations with checkpointing
+    checkpointed: int  # activations with gradient checkpointing
     lora: int  # the LoRA, its gradient and its optimizer
 
     @classmethod
@@ -31,11 +33,11 @@ class StepMemory:
         family: Family,
         values: int,
     ) -> "StepMemory":
-        """`values`: how many the LoRA holds."""
+        """values: how many numbers the LoRA holds."""
         largest = max(picture.latent.shape[-2] * picture.latent.shape[-1] for picture in pictures)
         pixels = largest * run.batch_size * precision.dtype.itemsize // 2
         return cls(
-            family.activation_bytes * pixels, family.checkpointed_bytes * pixels, BYTES_A_VALUE * values
+            family.activation_bytes * pixels, family.checkpointed_bytes * pixels, BYTES_PER_VALUE * values
         )
 
     def bytes(self, checkpointing: bool) -> int:
@@ -53,7 +55,7 @@ def start_of_peak(device: torch.device) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """Megabytes: the most that tensors took on the GPU, else the most that this process took;
+    """Megabytes: the most that tensors took on the GPU, else the most that this process took.
 
     None where the system does not say.
     """

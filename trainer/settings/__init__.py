@@ -1,3 +1,4 @@
-"""Every setting of a run, declared once with its default, range and help: the nodes show them, and they are
-checked here.
+"""Every setting of a run, declared once with its default, range and help.
+
+The nodes show them, and they are checked here.
 """

@@ -1,5 +1,6 @@
-"""How a setting is declared once: default, range, choices and help, for the dataclass that checks and the
-node that shows.
+"""How a setting is declared once: default, range, choices and help.
+
+The dataclass checks them, and the node shows them.
 """
 
 import math

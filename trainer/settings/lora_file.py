@@ -17,7 +17,7 @@ class LoraFileConfig:
     )
     dtype: str = setting(
         "fp16",
-        "fp16 is what everybody shares: half the size of fp32, and no visible difference.",
+        "fp16 is what most people share: half the size of fp32, with no visible difference.",
         choices=tuple(DTYPES),
     )
     existing_file: str = setting(

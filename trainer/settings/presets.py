@@ -16,8 +16,9 @@ _AVERAGE = frozenset({"ema"})
 
 @dataclass(frozen=True)
 class Preset:
-    """An optimizer, the settings that the preset fixes, and the fields of the node that it uses beside those
-    that all presets use.
+    """An optimizer, the settings that the preset fixes, and the fields of the node that it uses.
+
+    Those that all presets use come on top.
     """
 
     help: str

@@ -11,10 +11,9 @@ def warmup_steps(steps: int, warmup_percent: float) -> int:
 
 
 def rate_factor(schedule: str, step: int, steps: int, warmup: int) -> float:
-    """The factor at `step`, from 0, of a run of `steps`: (k + 1) / N while it warms up, then what the
-    schedule says.
+    """The factor at `step`, from 0, of a run of `steps`.
 
-    Starts above zero: at rate 0 in all groups D-Adaptation's step does nothing at all. "cosine" falls over
+    While it warms up that is (step + 1) / warmup, then what the schedule says. Starts above zero: at rate 0 in all groups D-Adaptation's step does nothing at all. "cosine" falls over
     the steps after the warmup to just above zero at the last (Loshchilov & Hutter 2017, arXiv 1608.03983, eq.
     5, without restarts).
     """
