@@ -12,9 +12,8 @@ from ..trainer.errors import ModelError
 def without_dynamic_loading(model, clip) -> tuple:
     """MODEL and CLIP whose weights stay where they are loaded.
 
-    Newer versions of ComfyUI stream them in at each use on NVIDIA, out of a hook's reach. Those read them from
-    disk once more then. Raises `ModelError` for weights that do not come from a
-    file.
+    Newer versions of ComfyUI stream them in at each use on NVIDIA, out of a hook's reach. Those versions read
+    them from disk once more then. Raises `ModelError` for weights that do not come from a file.
     """
     if _is_dynamic(model):
         _refuse_without_file(model, "MODEL")

@@ -85,7 +85,8 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
 def check_file(path: Path, key_map: Mapping[str, str]) -> tuple[int, int]:
     """Loads a LoRA file through ComfyUI.
 
-    Returns the number of its layers, and of the weights that ComfyUI would patch. Raises `LoraFileError` that names the layers that ComfyUI would silently drop.
+    Returns the number of its layers, and of the weights that ComfyUI would patch. Raises `LoraFileError` that
+    names the layers that ComfyUI would silently drop.
     """
     tensors = comfy.lora_convert.convert_lora(comfy.utils.load_torch_file(str(path), safe_load=True))
     patches = comfy.lora.load_lora(tensors, dict(key_map), log_missing=False)
