@@ -74,7 +74,7 @@ class HostNetwork:
 
     def sigmas(self, u: Tensor) -> Tensor:
         """From the model's table of noise levels, each as often as another."""
-        return self._table[(u * len(self._table)).long()].to(self.device)
+        return self._table[(u * len(self._table)).long()].to(self.device, non_blocking=True)
 
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Text embeddings [batch, tokens, channels]."""

@@ -55,7 +55,7 @@ class TrainingStep:
     def _backward(self, step: int, batch: Batch) -> Tensor:
         """Makes gradients of the scaled mean loss. Returns that loss unscaled, 0-dim, on the device."""
         device = self.network.device
-        latents = batch.latents.to(device)
+        latents = batch.latents.to(device, non_blocking=True)
         noise = noise_of_step(self.seed, step, latents.shape, device)
         sigmas = self.network.sigmas(uniform_of_step(self.seed, step, len(latents)))
         with self.precision.autocast():
