@@ -16,7 +16,7 @@ async def comfy_entrypoint():
     try:
         from .nodes.extension import DAdaptLoRAExtension
     except Exception:
-        # the host logs the message alone; without the traceback nobody could say what is missing
+        # ComfyUI logs the message alone; without the traceback nobody could say what is missing
         logging.getLogger(__name__).exception("DAdapt LoRA could not be loaded")
         raise
     return DAdaptLoRAExtension()

@@ -16,6 +16,7 @@ from ..trainer.data.latents import LatentPicture
 from ..trainer.layers.frozen import save_memory
 from ..trainer.precision import Precision
 from ..trainer.run.events import StepRecord
+from ..trainer.run.plan import Plan
 from ..trainer.run.training import Training
 from ..trainer.run.work import Work
 from ..trainer.settings.optimizer import OptimizerConfig
@@ -85,5 +86,5 @@ class Bench:
         pictures = self.latents(point.pictures, point.side)
         with save_memory([*network.unet.modules(), *network.text_encoder.modules()]), attached(adapters):
             work = Work(network, adapters, pictures, RECIPE_OF_RUNS, run, self.precision)
-            Training.of(work, hear).run()
+            Training.of(work, Plan.of(work), hear).run()
         return [end - start for start, end in pairwise(ends[WARM_UP - 1 :])]

@@ -12,11 +12,8 @@ import comfy.model_management
 import torch
 from torch import Tensor, nn
 
-_BITS = {
-    1: torch.uint8,
-    2: torch.int16,
-    4: torch.int32,
-}  # integer types that stand in for a float type dlpack does not know
+# integer types that stand in for a float type that dlpack does not know, by their bytes
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 
 
 @contextmanager
@@ -37,19 +34,16 @@ def trainable(modules: Iterable[nn.Module]) -> Iterator[None]:
 def _switch_to_training(undo: ExitStack) -> None:
     """Switches off what ComfyUI does for inference and a backward pass cannot take."""
     management = comfy.model_management
-    _set(
-        undo, management, "in_training", True
-    )  # newer hosts: operations that have a gradient, in place of fused ones
-    _set(
-        undo, management, "NUM_STREAMS", 0
-    )  # weights that come from host memory: autograd holds them past their stream's turn
-    _set(
-        undo, torch.backends.cuda.matmul, "allow_fp16_accumulation", False
-    )  # --fast: a LoRA's gradients overflow
+    # newer versions of ComfyUI: operations that have a gradient, in place of fused ones
+    _set(undo, management, "in_training", True)
+    # weights that come from CPU memory: autograd holds them past their stream's turn
+    _set(undo, management, "NUM_STREAMS", 0)
+    # --fast: a LoRA's gradients would overflow
+    _set(undo, torch.backends.cuda.matmul, "allow_fp16_accumulation", False)
 
 
 def _set(undo: ExitStack, owner: object, name: str, value: object) -> None:
-    """Where this host, or this torch, has it."""
+    """Sets it for as long as the block lasts, where this ComfyUI or this torch has it."""
     if hasattr(owner, name):
         undo.callback(setattr, owner, name, getattr(owner, name))
         setattr(owner, name, value)

@@ -22,7 +22,7 @@ class TargetLayer:
     """A layer that can be adapted."""
 
     name: str  # in LoRA files
-    part: str  # of parts.PARTS
+    part: str  # of trainer/parts.py
     module: nn.Module
 
 

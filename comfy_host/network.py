@@ -13,7 +13,7 @@ from .text_encoder import HostTextEncoder
 
 
 class HostNetwork:
-    """A MODEL and CLIP of ComfyUI as a `trainer.objective.Network`.
+    """A MODEL and CLIP of ComfyUI as a `trainer.objective.network.Network`.
 
     Use it inside `ready`, after both are loaded.
     """

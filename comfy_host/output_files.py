@@ -24,8 +24,8 @@ def new_run_place(dataset: str) -> RunPlace:
     return RunPlace(path, name_in_output(path), spare, "dadapt_runs in ComfyUI's temp folder")
 
 
-def runs_on_disk() -> str:
-    """How many runs there are, where, and how large, for the person at the graph; empty for none."""
+def runs_on_disk() -> list[str]:
+    """How many runs there are, where, and how large, in a line for the person at the graph."""
     return describe_runs(_output())
 
 

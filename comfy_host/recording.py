@@ -1,39 +1,46 @@
 """The record of a run: what it says of the model, of the graph before it, and of what it was given."""
 
-from collections.abc import Iterable
 from datetime import datetime, timezone
 
 from ..trainer.adapters.lora import count_values, layers_by_part
 from ..trainer.data.problems import problems_of
 from ..trainer.record.facts import RunFacts, Setup, what_ran
-from ..trainer.record.folder import RunPlace
 from ..trainer.record.run_record import RunRecord
-from ..trainer.run.events import Listener, Notice
+from ..trainer.run.events import Notice
 from ..trainer.run.plan import Plan
 from ..trainer.run.work import Work
 from .job import Job
+from .layers import key_map
 from .loading import is_loaded_in_part
-from .output_files import runs_on_disk
+from .lora_model import LoraModel
 from .prepared import Prepared
 from .progress import Progress
 from .upstream import found_upstream
 
 
-def record_of(
-    work: Work,
-    prepared: Prepared,
-    job: Job,
-    place: RunPlace,
-    progress: Progress,
-    watchers: Iterable[Listener],
-) -> RunRecord:
-    """Hears the run: its folder, the node's progress, the watchers, the report in the end."""
-    facts = _facts(work, prepared, job)
-    found = [*what_ran(facts, _setup(work, prepared)), *_upstream(prepared), *filter(None, [runs_on_disk()])]
-    return RunRecord(facts, place, found, [progress, *watchers], progress.finished)
+def facts_of(work: Work, plan: Plan, prepared: Prepared, job: Job) -> RunFacts:
+    """What is the same of every LoRA of the run."""
+    return RunFacts(
+        family=prepared.subject.family,
+        base_model=job.base_model,
+        clip_skip=prepared.network.text_encoder.clip_skip,
+        dataset=job.dataset,
+        lora=job.lora,
+        recipe=plan.recipe,
+        run=job.run,
+        precision=work.precision,
+        steps=plan.steps,
+        steps_per_epoch=work.order.steps_per_epoch,
+        started=datetime.now(timezone.utc),
+    )
 
 
-def tell_what_was_found(record: RunRecord, prepared: Prepared, progress: Progress) -> None:
+def what_was_found(facts: RunFacts, work: Work, prepared: Prepared) -> list[str]:
+    """Lines for the report: what the run found, and what it made of it."""
+    return [*what_ran(facts, _setup(work, prepared)), *_upstream(prepared)]
+
+
+def tell_before_the_run(record: RunRecord, prepared: Prepared, progress: Progress) -> None:
     """What a person should hear before the first step."""
     for problem in problems_of(record.facts.dataset):
         record.hear(Notice(0, problem))
@@ -50,21 +57,10 @@ def tell_what_was_found(record: RunRecord, prepared: Prepared, progress: Progres
         progress.hear(Notice(0, line))  # the report has it among what was found
 
 
-def _facts(work: Work, prepared: Prepared, job: Job) -> RunFacts:
-    plan = Plan.of(work)
-    return RunFacts(
-        family=prepared.subject.family,
-        base_model=job.base_model,
-        clip_skip=prepared.network.text_encoder.clip_skip,
-        dataset=job.dataset,
-        lora=job.lora,
-        recipe=plan.recipe,
-        run=job.run,
-        precision=work.precision,
-        steps=plan.steps,
-        steps_per_epoch=work.order.steps_per_epoch,
-        started=datetime.now(timezone.utc),
-    )
+def output_of(record: RunRecord, prepared: Prepared) -> LoraModel:
+    """The LoRA that a finished run outputs, between two nodes."""
+    keys = key_map(prepared.network.patcher, prepared.network.text_encoder.clip)
+    return LoraModel(record.output.tensors, record.output_metadata, keys)
 
 
 def _setup(work: Work, prepared: Prepared) -> Setup:

@@ -31,8 +31,9 @@ class Subject:
         """
         chosen = family(model)
         refuse_missing(clip, vae)
-        job.recipe.refuse_stopping(job.lora.parts)
-        refuse_missing_package(job.recipe)
+        recipe = job.recipe.resolved()
+        recipe.refuse_stopping(job.lora.parts)
+        refuse_missing_package(recipe)
         precision = choose_precision(job.run.precision, compute_dtype(model), model.load_device)
         model, clip = without_dynamic_loading(computing_in(model, precision.dtype), clip)
         refuse_quantized(model)

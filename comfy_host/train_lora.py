@@ -4,16 +4,17 @@ from collections.abc import Iterable
 
 from ..trainer.record.folder import removed_if_no_step
 from ..trainer.record.report import Report
+from ..trainer.record.run_record import RunRecord
 from ..trainer.run.events import Listener
+from ..trainer.run.plan import Plan
 from ..trainer.run.training import Training
 from .job import Job
-from .layers import key_map
 from .loading import out_of_memory_explained
 from .lora_model import LoraModel
-from .output_files import new_run_place
+from .output_files import new_run_place, runs_on_disk
 from .prepare import prepare
 from .progress import Progress
-from .recording import record_of, tell_what_was_found
+from .recording import facts_of, output_of, tell_before_the_run, what_was_found
 from .subject import Subject
 
 
@@ -24,14 +25,17 @@ def train_lora(
 
     What was trained until an error or a cancel is in the run's folder. `watchers` hear the run's events.
     """
+    earlier_runs = runs_on_disk()
     # first, because that it cannot be written to has to be said before hours of training
     place = new_run_place(job.dataset.name)
     with removed_if_no_step(place):
         prepared = prepare(Subject.of(model, clip, vae, job), job, progress)
         with prepared.entered(), out_of_memory_explained():
             work = prepared.work(job)
-            record = record_of(work, prepared, job, place, progress, watchers)
-            tell_what_was_found(record, prepared, progress)
-            Training.of(work, record.hear, progress.control).run()
-    keys = key_map(prepared.network.patcher, prepared.network.text_encoder.clip)
-    return LoraModel(record.output.tensors, record.output_metadata, keys), record.report
+            plan = Plan.of(work)
+            facts = facts_of(work, plan, prepared, job)
+            found = [*what_was_found(facts, work, prepared), *earlier_runs]
+            record = RunRecord(facts, place, found, [progress, *watchers], progress.finished)
+            tell_before_the_run(record, prepared, progress)
+            Training.of(work, plan, record.hear, progress.control, record.owners()).run()
+    return output_of(record, prepared), record.report

@@ -1,7 +1,4 @@
-"""What the graph did to MODEL and CLIP before Train:
-
-LoRAs, patches, CLIP Set Last Layer; and which checkpoint they came from.
-"""
+"""What the graph did to MODEL and CLIP before Train, and which checkpoint they came from."""
 
 from collections.abc import Iterator
 

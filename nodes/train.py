@@ -45,23 +45,7 @@ class Train(io.ComfyNode):
                 schema.Optimizer.Input("optimizer", tooltip="From DAdapt Optimizer."),
                 *schema.inputs_of(RunConfig),
             ],
-            outputs=[
-                io.Model.Output(
-                    display_name="MODEL", tooltip="The model with the LoRA at strength 1, for a KSampler."
-                ),
-                io.Clip.Output(
-                    display_name="CLIP",
-                    tooltip="The text encoder with the LoRA at strength 1, for CLIP Text Encode.",
-                ),
-                schema.LoraModel.Output(
-                    display_name="LORA_MODEL",
-                    tooltip="The LoRA itself, for Save LoRA or ComfyUI's Load LoRA Model.",
-                ),
-                schema.Report.Output(
-                    display_name="REPORT",
-                    tooltip="What happened at each step; also for ComfyUI's Plot Loss Graph.",
-                ),
-            ],
+            outputs=_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,
         )
@@ -90,3 +74,23 @@ class Train(io.ComfyNode):
         return io.NodeOutput(
             *apply_lora(model, clip, lora), lora, report, ui={"dadapt_report": [report.summary()]}
         )
+
+
+def _outputs() -> list[io.Output]:
+    return [
+        io.Model.Output(
+            display_name="MODEL", tooltip="The model with the LoRA at strength 1, for a KSampler."
+        ),
+        io.Clip.Output(
+            display_name="CLIP",
+            tooltip="The text encoder with the LoRA at strength 1, for CLIP Text Encode.",
+        ),
+        schema.LoraModel.Output(
+            display_name="LORA_MODEL",
+            tooltip="The LoRA itself, for Save LoRA or ComfyUI's Load LoRA Model.",
+        ),
+        schema.Report.Output(
+            display_name="REPORT",
+            tooltip="What happened at each step; also for ComfyUI's Plot Loss Graph.",
+        ),
+    ]

@@ -13,7 +13,7 @@ starts it, with the attention that it chooses by itself.
 import json
 import sys
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
@@ -28,24 +28,14 @@ import comfy.sd  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from comfyui_dadapt_lora.comfy_host import attention  # noqa: E402
-from comfyui_dadapt_lora.comfy_host.inference_tensors import trainable  # noqa: E402
-from comfyui_dadapt_lora.comfy_host.layers import target_layers  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.loading import load_together  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.lora_model import LoraModel, apply_lora  # noqa: E402
-from comfyui_dadapt_lora.comfy_host.model_kind import family  # noqa: E402
-from comfyui_dadapt_lora.comfy_host.network import HostNetwork  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.prompts import as_plain_prompt  # noqa: E402
-from comfyui_dadapt_lora.comfy_host.text_encoder import HostTextEncoder  # noqa: E402
 from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors  # noqa: E402
-from comfyui_dadapt_lora.trainer.adapters.hooks import attached  # noqa: E402
-from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter  # noqa: E402
 from comfyui_dadapt_lora.trainer.layers import convolution  # noqa: E402
-from comfyui_dadapt_lora.trainer.layers.checkpointing import checkpointed  # noqa: E402
-from comfyui_dadapt_lora.trainer.layers.frozen import save_memory  # noqa: E402
-from comfyui_dadapt_lora.trainer.objective.loss import losses  # noqa: E402
-from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig  # noqa: E402
 
-CAPTIONS = ["fluent3d, red apple", "a (very) long caption " * 20]  # one and two chunks of tokens
+from tests.host.hooked_model import CAPTIONS, gradients, inputs, new_adapters  # noqa: E402
+
 PARTS = ("unet", "text_encoder")
 
 
@@ -55,43 +45,6 @@ def load():
         return comfy.sd.load_checkpoint_guess_config(
             path, output_vae=False, output_clip=True, model_options={"dtype": torch.float32}
         )[:2]
-
-
-def inputs():
-    generator = torch.Generator().manual_seed(1)
-    latents, noise = (torch.randn(2, 4, 16, 16, generator=generator) for _ in range(2))
-    return latents, noise, torch.tensor([0.2005, 0.7005])
-
-
-def new_adapters(model, clip):
-    """Adapters with a random `up`, so that gradients reach `down` too."""
-    generator = torch.Generator().manual_seed(2)
-    chosen = family(model)
-    adapters = [
-        new_adapter(layer.name, layer.part, layer.module, 4, generator, torch.device("cpu"))
-        for layer in target_layers(model, clip, chosen, LoraConfig(layers="all"))
-    ]
-    for one in adapters:
-        one.up.data = torch.randn(one.up.shape, generator=generator) * 0.02
-    return adapters
-
-
-def gradients(model, clip, adapters, saving=True, checkpoint=False, precision=torch.float32):
-    """Loss, with gradients as training gets them, through hooks on the host's loaded modules."""
-    encoder = HostTextEncoder(clip, trains=True)
-    host = HostNetwork(model, encoder)
-    load_together(host.patchers, 0)
-    with ExitStack() as training:
-        training.enter_context(trainable(host.modules))
-        training.enter_context(host.ready())
-        training.enter_context(save_memory(host.layers() if saving else []))
-        training.enter_context(attached(adapters))
-        training.enter_context(checkpointed(host.blocks(family(model)) if checkpoint else []))
-        latents, noise, timesteps = inputs()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-            loss = losses(host, latents, CAPTIONS, noise, timesteps).mean()
-        loss.backward()
-    return loss.item()
 
 
 def change(model, clip, adapters, precision, **ways):
@@ -181,8 +134,9 @@ def patched_loss(model, clip, adapters):
         length = max(embedding.shape[1] for embedding in embeddings)
         text = torch.cat([embedding.repeat(1, length // embedding.shape[1], 1) for embedding in embeddings])
         load_together([patched], 0)
-        latents, noise, timesteps = inputs()
-        sigma = patched.model.model_sampling.sigmas[timesteps]
+        latents, noise, u = inputs()
+        sigmas = patched.model.model_sampling.sigmas
+        sigma = sigmas[(u * len(sigmas)).long()]
         noised = latents + sigma.view(-1, 1, 1, 1) * noise
         denoised = patched.model.apply_model(noised, sigma, c_crossattn=text, transformer_options={})
         predicted = (noised - denoised) / sigma.view(-1, 1, 1, 1)

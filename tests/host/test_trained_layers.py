@@ -6,11 +6,13 @@ One prompt trains them all.
 import json
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from devhost.execution import Execution
 from tests.host import graph, results
 
 STEPS = 3
@@ -31,30 +33,36 @@ class Run:
     rates: list[tuple[float | None, float | None]]  # d * lr of UNet and text encoder, by step
 
 
-@pytest.fixture(scope="module")
-def runs_and_picture(server, client, trained) -> tuple[dict[str, Run], np.ndarray]:
-    """The runs by name, and the picture of the one on a LoRA, by its own MODEL and CLIP.
+@dataclass(frozen=True)
+class Queued:
+    """One workflow with all the trainings."""
+
+    workflow: graph.Workflow
+    trains: dict[str, str]  # node ids by the names of the runs
+    picture: str  # node id
+
+
+def with_all_trainings(again_folder: str, lora_name: str) -> Queued:
+    """The trainings, and a picture of the one on a LoRA, by its own MODEL and CLIP.
 
     No KSampler runs between the others: it would set the seed of torch's own generator, and hide a training
     that draws from it.
     """
     workflow = graph.training("dadapt_demo/heldout", duration=STEPS)
     graph.settings(workflow, "DAdaptOptimizer").update(graph.EAGER)
-    loader = graph.loader(workflow)
-    pictures = server.base / "input" / "dadapt_demo" / "heldout"
-    shutil.copytree(
-        pictures, pictures.with_name("heldout again")
-    )  # else ComfyUI would take the second training from its cache
-    dataset = graph.settings(workflow, "DAdaptLoadDataset")
-    again = graph.add(workflow, "DAdaptLoadDataset", **(dataset | {"folder": "dadapt_demo/heldout again"}))
+    dataset = graph.settings(workflow, "DAdaptLoadDataset") | {"folder": again_folder}
+    again = graph.add(workflow, "DAdaptLoadDataset", **dataset)
 
     def config(unet: bool, layers: str = "attention") -> str:
         parts = {"train_unet": unet, "train_text_encoder": not unet}
         return graph.add(workflow, "DAdaptLoRAConfig", dim=4, alpha="same as dim", layers=layers, **parts)
 
-    unet_only, text_only, all_layers = config(unet=True), config(unet=False), config(unet=True, layers="all")
-    clip_skip = graph.add(workflow, "CLIPSetLastLayer", clip=[loader, 1], stop_at_clip_layer=-2)
-    lora = graph.add_load_lora(workflow, trained.loras["fp32"])
+    unet_only = config(unet=True)
+    text_only = config(unet=False)
+    all_layers = config(unet=True, layers="all")
+    last_layer = {"clip": [graph.loader(workflow), 1], "stop_at_clip_layer": -2}
+    clip_skip = graph.add(workflow, "CLIPSetLastLayer", **last_layer)
+    lora = graph.add_load_lora(workflow, lora_name)
     trains = {
         "plain": graph.node_of(workflow, "DAdaptTrain"),
         "same seed": graph.add_training(workflow, dataset=[again, 0]),
@@ -66,33 +74,36 @@ def runs_and_picture(server, client, trained) -> tuple[dict[str, Run], np.ndarra
         "clip skip": graph.add_training(workflow, clip=[clip_skip, 0]),
         "on a LoRA": graph.add_training(workflow, model=[lora, 0], clip=[lora, 1]),
     }
-    # raises where the host does not take every layer of the file back
-    graph.add(
-        workflow,
-        "DAdaptSaveLoRA",
-        lora=[trains["all layers"], 2],
-        filename="all_layers",
-        dtype="fp32",
-        existing_file="overwrite",
-    )
+    # raises where ComfyUI does not take every layer of the file back
+    file = {"filename": "all_layers", "dtype": "fp32", "existing_file": "overwrite"}
+    graph.add(workflow, "DAdaptSaveLoRA", lora=[trains["all layers"], 2], **file)
     stacked = trains["on a LoRA"]
     picture = graph.add_picture(workflow, [stacked, 0], [stacked, 1], PICTURE_SEED)
-    execution = client.run(workflow).check()
+    return Queued(workflow, trains, picture)
 
-    def left_by(name: str) -> Run:
-        folder = results.run_folder(server.base, execution, trains[name])
-        return Run(
-            lora=results.run_lora(folder),
-            lora_name=(folder / "lora.safetensors").relative_to(server.base / "output" / "loras").as_posix(),
-            text=results.report(execution, trains[name])["text"],
-            metadata=results.metadata(folder / "lora.safetensors"),
-            rates=[
-                (record["dlr"].get("unet"), record["dlr"].get("text_encoder"))
-                for record in results.steps(folder)
-            ],
-        )
 
-    return {name: left_by(name) for name in trains}, results.picture(client, execution, picture)
+def left_by(base: Path, execution: Execution, train: str) -> Run:
+    folder = results.run_folder(base, execution, train)
+    rates = [record["dlr"] for record in results.steps(folder)]
+    return Run(
+        lora=results.run_lora(folder),
+        lora_name=(folder / "lora.safetensors").relative_to(base / "output" / "loras").as_posix(),
+        text=results.report(execution, train)["text"],
+        metadata=results.metadata(folder / "lora.safetensors"),
+        rates=[(rate.get("unet"), rate.get("text_encoder")) for rate in rates],
+    )
+
+
+@pytest.fixture(scope="module")
+def runs_and_picture(server, client, trained) -> tuple[dict[str, Run], np.ndarray]:
+    """The runs by name, and the picture of the one on a LoRA."""
+    pictures = server.base / "input" / "dadapt_demo" / "heldout"
+    # a copy, because ComfyUI would take the second training of the same pictures from its cache
+    shutil.copytree(pictures, pictures.with_name("heldout again"))
+    queued = with_all_trainings("dadapt_demo/heldout again", trained.loras["fp32"])
+    execution = client.run(queued.workflow).check()
+    runs = {name: left_by(server.base, execution, train) for name, train in queued.trains.items()}
+    return runs, results.picture(client, execution, queued.picture)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +173,10 @@ def test_all_layers_of_the_unet_load_through_the_hosts_own_load_lora(client, run
 def test_checkpointing_gives_the_same_lora_and_is_told(runs):
     """The same but for the order in which bf16 gradients are added up."""
     one, other = runs["checkpointed"], runs["plain"]
-    assert "each block is computed twice" in one.text and "each block is computed twice" not in other.text
+    assert (
+        "each block is computed a second time" in one.text
+        and "each block is computed a second time" not in other.text
+    )
     assert all(torch.allclose(one.lora[name], other.lora[name], atol=1e-5) for name in other.lora)
 
 

@@ -12,6 +12,7 @@ from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
 from comfyui_dadapt_lora.trainer.precision import Precision
 from comfyui_dadapt_lora.trainer.run.events import StepRecord
+from comfyui_dadapt_lora.trainer.run.plan import Plan
 from comfyui_dadapt_lora.trainer.run.training import Training
 from comfyui_dadapt_lora.trainer.run.work import Work
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
@@ -98,7 +99,7 @@ def training(
         precision=precision,
         heldout=heldout,
     )
-    return Training.of(work, tell or (lambda event: None), control)
+    return Training.of(work, Plan.of(work), tell or (lambda event: None), control)
 
 
 def run(network, adapters, on_step=None, **settings):

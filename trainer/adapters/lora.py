@@ -24,7 +24,7 @@ class LoraAdapter:
     """
 
     name: str  # in a LoRA file, as "lora_unet_mid_block_attentions_0_proj_in"
-    part: str  # of parts.PARTS
+    part: str  # of trainer/parts.py
     module: nn.Module  # a linear layer or a convolution
     down: nn.Parameter  # [dim, in] or [dim, in, k, k], fp32
     up: nn.Parameter  # [out, dim] or [out, dim, 1, 1], fp32

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import torch
@@ -42,7 +43,7 @@ class Order:
         self._shown = [picture for picture in pictures for _ in range(picture.repeats)]
         self._epoch: tuple[int, list[Batch]] = (0, [])  # the one that was asked for last
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         shown: dict[torch.Size, int] = defaultdict(int)
         for picture in self._shown:

@@ -58,15 +58,19 @@ class Closing:
         yield from notices
         if self.folder.problem and self.folder.problem not in notices:
             yield self.folder.problem
+        if self.folder.rescued:
+            yield f"the LoRA is in {self.folder.rescued}, which ComfyUI empties when it starts: copy it"
         yield from of_finished_run(result, self.history.heldout, self.precision)
 
     def _unfinished(self, event: Unfinished) -> None:
         best = self.keeping.best
+        output = self.keeping.output
         ended = "cancelled" if event.cancelled else "failed"
         self.folder.write_report(
             {
                 "ended": ended,
                 "step": self.history.last_step,
+                "output_step": output.record.step if output else None,
                 "reason": f"{type(event.reason).__name__}: {event.reason}",
                 "heldout": [[measured.step, measured.loss] for measured in self.history.heldout],
                 "best_step": best.record.step if best else None,
@@ -78,14 +82,19 @@ class Closing:
     def _where_it_is(self, ended: str) -> Iterator[str]:
         folder = self.folder
         name = folder.place.name
-        yield f"{ended} after step {self.history.last_step} of {self.history.planned_steps}"
+        done = self.history.last_step
+        yield f"{ended} after step {done} of {self.history.planned_steps}"
         if self.keeping.output is None:
-            yield "no step had changed the LoRA, so that none was saved"
+            yield "the last state is the model as it was before training, so that there is no LoRA of it"
         elif folder.rescued:
-            yield f"the LoRA until then: {folder.rescued}, which ComfyUI empties when it starts: copy it"
+            yield f"{self._lora()}: {folder.rescued}, which ComfyUI empties when it starts: copy it"
         elif self.keeping.output_is_saved:
-            yield f"the LoRA until then: {name}/lora.safetensors, in Load LoRA after a press of R"
+            yield f"{self._lora()}: {name}/lora.safetensors, in Load LoRA after a press of R"
         if self.keeping.best_is_saved:
             yield f"the best one, of step {self.keeping.best.record.step}: {name}/best.safetensors"
         if folder.problem:
             yield folder.problem
+
+    def _lora(self) -> str:
+        step = self.keeping.output.record.step
+        return "the LoRA until then" if step == self.history.last_step else f"the LoRA of step {step}"

@@ -1,5 +1,6 @@
 """What a run leaves on disk, whether it finished, was stopped, failed, or died with the machine."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +13,10 @@ from torch import Tensor
 from ..adapters.file import cast, write_lora
 from ..atomic_file import write_text
 from ..errors import LoraFileError
-from ..run.events import Event, HeldoutLoss, Notice, StepRecord
+from ..run.events import Event, Finished, HeldoutLoss, Notice, StepRecord, Unfinished
 from .tensorboard import EventFiles
+
+WORTH = (".jsonl", ".safetensors")  # files for which a run's folder stays
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ class RunFolder:
         if isinstance(event, StepRecord | HeldoutLoss):
             with self._writing("tensorboard"):
                 self._events.hear(event)
+        if isinstance(event, Finished | Unfinished):
+            with self._writing("tensorboard"):
+                self._events.close()
 
     def write_lora(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bool:
         """Writes NAME.safetensors in fp32, because nobody has chosen yet. Returns whether it was written."""
@@ -71,12 +77,10 @@ class RunFolder:
             (self.place.path / f"{name}.safetensors").unlink(missing_ok=True)
 
     def write_report(self, report: Mapping[str, object]) -> None:
-        """Writes report.json, whole or not at all, and closes what is open."""
+        """Writes report.json, whole or not at all."""
         with self._writing("report.json"):
             text = json.dumps(report, indent=1, allow_nan=False)
             write_text(self.place.path / "report.json", text)
-        with self._writing("tensorboard"):
-            self._events.close()
 
     @contextmanager
     def _writing(self, file: str) -> Iterator[None]:
@@ -110,6 +114,7 @@ def removed_if_no_step(place: RunPlace) -> Iterator[None]:
     try:
         yield
     finally:
-        if not (place.path / "steps.jsonl").exists():
-            # a folder that cannot be removed must not hide what ended the run
-            shutil.rmtree(place.path, ignore_errors=True)
+        # a folder that cannot be looked at or removed must not hide what ended the run
+        with contextlib.suppress(OSError):
+            if not any(path.suffix in WORTH for path in place.path.iterdir()):
+                shutil.rmtree(place.path, ignore_errors=True)

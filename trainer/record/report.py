@@ -6,7 +6,7 @@ from typing import Any
 
 from ..parts import label_of
 from ..run.events import HeldoutLoss, StepRecord
-from ..run.heldout import best_of, overtraining_began
+from ..run.heldout import best_of, measured_at, overtraining_began
 from ..run.result import TrainingResult
 
 
@@ -41,9 +41,14 @@ class Report(dict):
         return best_of(self.heldout)
 
     @property
+    def last_measured(self) -> HeldoutLoss | None:
+        """The held-out loss of the LoRA that the run ended with."""
+        return measured_at(self.heldout, self.result.last_step)
+
+    @property
     def overtraining_from(self) -> int | None:
         """The step at which overtraining began; None where it did not, or nothing was held out."""
-        began = overtraining_began(self.heldout)
+        began = overtraining_began(self.heldout, self.result.last_step)
         return began.step if began else None
 
     def summary(self) -> dict[str, Any]:
@@ -61,7 +66,7 @@ class Report(dict):
             "update_share": result.update_share,
             "burns": [asdict(burn) for burn in result.burns],
             "heldout_loss_before": self.heldout[0].loss if self.heldout else None,
-            "heldout_loss_after": self.heldout[-1].loss if self.heldout else None,
+            "heldout_loss_after": self.last_measured.loss if self.last_measured else None,
             "heldout_loss_best": self.best.loss if self.best else None,
             "best_step": self.best.step if self.best else None,
             "overtraining_from": self.overtraining_from,
@@ -101,7 +106,10 @@ class Report(dict):
                 " change a setting and queue again"
             )
         if result.last_step < result.steps:
-            yield f"the last LoRA is that of step {result.last_step}: what came after it was not used"
+            yield (
+                f"the last LoRA is that of step {result.last_step}: the steps after it were skipped, or taken"
+                " back because it burnt"
+            )
         if last.loss_average is not None:
             yield f"loss {last.loss_average:.4f}, averaged over the last steps"
 
@@ -109,7 +117,7 @@ class Report(dict):
         if not self.heldout:
             return
         before = self.heldout[0].loss
-        after = self.heldout[-1].loss
+        after = self.last_measured.loss if self.last_measured else None
         if before is None:
             yield "held-out loss not finite before training"
         elif after is None:

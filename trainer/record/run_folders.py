@@ -3,6 +3,7 @@
 ComfyUI's Load LoRA lists the LoRAs in them, too.
 """
 
+import contextlib
 import os
 import re
 from itertools import count
@@ -36,18 +37,21 @@ def make_run_folder(output: Path, dataset: str) -> Path:
         ) from error
 
 
-def describe_runs(output: Path) -> str:
-    """How many runs are on the disk, where, and how large, in a sentence for the person at the graph.
+def describe_runs(output: Path) -> list[str]:
+    """How many runs are on the disk, where, and how large, in one line for the person at the graph.
 
-    Empty where there are none.
+    No line where there are none, or where the disk does not say.
     """
     runs = output / RUNS
-    folders = [name for name in _names_in(runs) if _RUN.fullmatch(name)]
+    try:
+        folders = [name for name in _names_in(runs) if _RUN.fullmatch(name)]
+    except OSError:  # a share that is away: the run itself will say so
+        return []
     if not folders:
-        return ""
+        return []
     size = _in_words(sum(_bytes_in(runs / name) for name in folders))
-    number = "1 run takes" if len(folders) == 1 else f"{len(folders)} runs take"
-    return f"{number} {size} in output/{RUNS}: delete the folders that you no longer need"
+    number = "1 earlier run takes" if len(folders) == 1 else f"{len(folders)} earlier runs take"
+    return [f"{number} {size} in output/{RUNS}: delete the folders that you no longer need"]
 
 
 def _make_numbered(runs: Path, stem: str) -> Path:
@@ -68,9 +72,13 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _bytes_in(folder: Path) -> int:
-    """Links are not followed."""
-    files = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
-    return sum(file.lstat().st_size for file in files if file.exists())
+    """Links are not followed; a file that vanishes meanwhile counts nothing."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += Path(place, name).lstat().st_size
+    return size
 
 
 def _in_words(size: int) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ..run.events import Event, Listener, Listeners, LoraAtStep, Notice
+from ..run.events import Event, Finished, Listener, Listeners, LoraAtStep, Notice, Unfinished
 from ..run.state import Stateful
 from ..settings.presets import PRESETS
 from .closing import Closing
@@ -29,13 +29,18 @@ class RunRecord:
         self.facts = facts
         self._listeners = Listeners()
         self._history = History()
-        folder = RunFolder(place, tell=self.hear)
+        folder = RunFolder(place, tell=self._listeners.hear)
         self._keeping = Keeping(folder, lambda record: training_metadata(facts, record), facts.run.hand_on)
         self._closing = Closing(self._history, folder, self._keeping, found, facts.precision, say)
         self._listeners.listeners = [self._history, folder, self._keeping, *watchers, self._closing]
 
     def hear(self, event: Event) -> None:
-        self._listeners.hear(event)
+        try:
+            self._listeners.hear(event)
+        finally:
+            if isinstance(event, Finished | Unfinished):
+                # else they and the folder, which know each other, would hold the LoRAs on
+                self._listeners.listeners = []
 
     def tell_of_preset(self) -> None:
         """The warning of a preset that often destroys LoRAs."""

@@ -59,18 +59,19 @@ class Advice:
             d <= STUCK_BELOW * self.recipe.d0 and d < min(self.recipe.d_cap or TRAINS, TRAINS) and not climbs
         )
 
-    def at_end(self, d_last: float | None) -> Iterator[Notice]:
+    def at_end(self, step: int, d_last: float | None) -> Iterator[Notice]:
+        """`step`: the one that was done last."""
         share = self.updates.share
         before = self._before_last_stretch
         if before and d_last > CLIMBED * before:
             yield Notice(
-                self.steps,
+                step,
                 f"d was still climbing at the end ({before:.1e} to {d_last:.1e} over the last tenth of the"
                 " run), so the right rate was not found yet: train longer, or raise d0",
             )
         if share is not None and share > HARSH:
             yield Notice(
-                self.steps,
+                step,
                 f"each step changed the weights by {share:.0%} of their size, which is harsh and costs"
                 f" detail: halve the learning rate (here {self.recipe.learning_rate:g})",
             )

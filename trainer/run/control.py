@@ -22,6 +22,7 @@ class Control:
     """Nobody wants anything: the run goes to its end. A subclass says otherwise in `ask`."""
 
     cancels: tuple[type[BaseException], ...] = ()  # what `ask`, or anything else, raises for a cancel
+    paused_seconds = 0.0  # so far
 
     def ask(self) -> Asked:
         """What is wanted now. Raises one of `cancels` to end the run at once."""
@@ -34,5 +35,7 @@ class Control:
     def wants_to_finish(self) -> bool:
         """Whether to finish. Returns only when no pause is wanted."""
         while (asked := self.ask()) is Asked.PAUSE:
+            began = time.perf_counter()
             self.wait()
+            self.paused_seconds += time.perf_counter() - began
         return asked is Asked.FINISH

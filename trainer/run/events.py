@@ -134,5 +134,14 @@ class Listeners:
         self.listeners = list(listeners)
 
     def hear(self, event: Event) -> None:
+        """Raises what a listener raises. That a run has ended unfinished is told to all of them first."""
+        errors: list[Exception] = []
         for listener in self.listeners:
-            listener.hear(event)
+            try:
+                listener.hear(event)
+            except Exception as error:
+                if not isinstance(event, Unfinished):
+                    raise
+                errors.append(error)
+        if errors:
+            raise errors[0]

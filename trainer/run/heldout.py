@@ -13,13 +13,18 @@ def best_of(losses: Iterable[HeldoutLoss]) -> HeldoutLoss | None:
     return min(trained, key=lambda measured: measured.loss, default=None)
 
 
-def overtraining_began(losses: Sequence[HeldoutLoss]) -> HeldoutLoss | None:
-    """The lowest measurement, where the last one is more than 1% above it.
+def overtraining_began(losses: Sequence[HeldoutLoss], last_step: int) -> HeldoutLoss | None:
+    """The lowest measurement, where that of the run's last LoRA is more than 1% above it.
 
     None where the loss was still low at the end.
     """
     best = best_of(losses)
-    if best is None or best is losses[-1]:
+    last = measured_at(losses, last_step)
+    if best is None or last is None or best is last:
         return None
-    last = losses[-1].loss
-    return best if last is None or last > OVERTRAINED * best.loss else None
+    return best if last.loss is None or last.loss > OVERTRAINED * best.loss else None
+
+
+def measured_at(losses: Iterable[HeldoutLoss], step: int) -> HeldoutLoss | None:
+    """The measurement of the LoRA of a step."""
+    return next((measured for measured in losses if measured.step == step), None)

@@ -68,11 +68,15 @@ class OutputWeights:
                 stack.enter_context(self.average.swapped_in())
             yield
 
-    def finalize(self) -> None:
-        """The adapters hold what is output, for good, in tensors that nothing else holds."""
+    def finalized(self) -> LoraAtStep | None:
+        """The LoRA that the run outputs, which the adapters hold from now on in tensors of their own.
+
+        None where no step has changed it. Nothing is allocated on the device, which may be full.
+        """
         self.optimizer.release()
         if self.average:
             self.average.take_over()
+        return LoraAtStep(self.record, lora_tensors(self.adapters)) if self.record else None
 
     # -- going back
 

@@ -1,7 +1,8 @@
 """What a run is going to do, made once from the settings."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..data.order import Order
 from ..settings.optimizer import NEVER_FROZEN, TO_THE_END, OptimizerConfig
@@ -18,6 +19,8 @@ class Plan:
     """What a run is going to do. Steps are counted from 0 where something happens before them."""
 
     recipe: OptimizerConfig  # resolved: what the preset stands for
+    seed: int
+    batch_size: int
     steps: int
     warmup: int  # steps
     freezes_d: int | None  # before which step d is frozen; None: never
@@ -36,6 +39,8 @@ class Plan:
         never = recipe.freeze_d_percent == NEVER_FROZEN
         return cls(
             recipe=recipe,
+            seed=run.seed,
+            batch_size=run.batch_size,
             steps=steps,
             warmup=warmup_steps(steps, recipe.warmup_percent),
             freezes_d=None if never else _step_at(recipe.freeze_d_percent, steps),
@@ -43,6 +48,16 @@ class Plan:
             measured=measured_steps(steps, run.batch_size, samples, run.measure_every),
             save_every=run.save_every * _steps_per_unit(run, work.order),
         )
+
+    def identity(self) -> dict[str, Any]:
+        """What two processes of one run must have in common, as plain values."""
+        return asdict(self.recipe) | {
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "steps": self.steps,
+            "save_every": self.save_every,
+            "measured": sorted(self.measured),
+        }
 
     def rate_factor(self, step: int) -> float:
         """What the learning rate is multiplied by at `step`."""

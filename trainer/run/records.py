@@ -7,6 +7,7 @@ from typing import Any
 from torch import device as Device
 
 from ..optim.base import Numbers
+from .control import Control
 from .events import StepRecord
 from .loss_average import RunningAverage
 from .memory import peak_memory_mb, start_of_peak
@@ -15,22 +16,26 @@ from .memory import peak_memory_mb, start_of_peak
 class Records:
     """Makes the record of each step: its averages, its rates, its time."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, control: Control) -> None:
         self.device = device
+        self.control = control
         self.loss_average = RunningAverage()
-        self._began = time.perf_counter()
+        self._began = self._now()
         self.first_d: float | None = None  # of the first step
         self._before = 0.0  # seconds of the run in earlier processes
 
     def start(self) -> None:
         """The first step of this process comes now."""
         start_of_peak(self.device)
-        self._began = time.perf_counter()
+        self._began = self._now()
 
     @property
     def seconds(self) -> float:
-        """Since the run began, without the time between two processes of it."""
-        return self._before + time.perf_counter() - self._began
+        """Since the run began, without pauses and without the time between two processes of it."""
+        return self._before + self._now() - self._began
+
+    def _now(self) -> float:
+        return time.perf_counter() - self.control.paused_seconds
 
     def of_step(
         self, step: int, epoch: int, numbers: Numbers, d: float | None, dlr: Mapping[str, float | None]

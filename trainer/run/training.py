@@ -1,15 +1,17 @@
 """One run: its steps one after the other, and what is done between them.
 
-    result = Training.of(work, tell, control).run()
+    result = Training.of(work, Plan.of(work), tell, control).run()
 
 Nothing here knows where the model lives or who is watching. The caller attaches the adapters, and owns them
 before, during and after the run.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from ..errors import DivergedError
+from ..errors import DivergedError, SettingError
 from .advice import Advice
 from .burn_guard import BurnGuard
 from .control import Control
@@ -39,25 +41,36 @@ class Training:
     heldout: HeldoutMeasuring | None
     tell: Callable[[Event], None]
     control: Control
-    done: int = field(default=0)  # steps
+    also: Mapping[str, Stateful]  # owners of state outside of the run
+    done: int = 0  # steps
 
     @classmethod
-    def of(cls, work: Work, tell: Callable[[Event], None], control: Control | None = None) -> "Training":
-        """A run that has not begun. Raises `SettingError` for a recipe that trains nothing to the end."""
+    def of(
+        cls,
+        work: Work,
+        plan: Plan,
+        tell: Callable[[Event], None],
+        control: Control | None = None,
+        also: Mapping[str, Stateful] | None = None,
+    ) -> "Training":
+        """A run that has not begun.
+
+        also: what has to be in its state beside its own, by name: what its listeners have heard.
+        """
         control = control or Control()
-        plan = Plan.of(work)
         weights = OutputWeights.of(work, plan)
         return cls(
             plan=plan,
             weights=weights,
             training_step=TrainingStep.of(work, weights.optimizer),
-            records=Records(work.network.device),
+            records=Records(work.network.device, control),
             advice=Advice.of(work, plan),
             copies=Copies(plan, weights, tell),
             guard=BurnGuard.of(work, weights, tell, control) if plan.recipe.burn_guard else None,
             heldout=HeldoutMeasuring.of(work, weights, tell, control) if work.heldout else None,
             tell=tell,
             control=control,
+            also=also or {},
         )
 
     def run(self) -> TrainingResult:
@@ -71,12 +84,11 @@ class Training:
             self._begin()
             while self.done < self.plan.steps and not self._finishes_early():
                 self.step()
-            return self._end()
+            self._refuse_nothing()
         except BaseException as reason:
             self._tell_unfinished(reason)
             raise
-        finally:
-            self.weights.finalize()
+        return self._finish()
 
     def step(self) -> None:
         """One step, and what follows it."""
@@ -128,35 +140,36 @@ class Training:
             self.heldout.measure()
         return True
 
-    def _end(self) -> TrainingResult:
-        lora = self.weights.lora()
-        if lora is None:
-            raise DivergedError(self._nothing_learned())
-        for notice in self.advice.at_end(self.weights.optimizer.d):
-            self.tell(notice)
-        result = self._result()
-        self.tell(Finished(result, lora))
-        return result
-
-    def _tell_unfinished(self, reason: BaseException) -> None:
-        cancelled = isinstance(reason, self.control.cancels)
-        try:
-            self.tell(Unfinished(reason, cancelled, self.weights.lora()))
-        except Exception as another:
-            # what ended the run is what the person has to hear
-            raise reason from another
-
-    def _nothing_learned(self) -> str:
+    def _refuse_nothing(self) -> None:
+        """Raises `DivergedError` for a run of which nothing is left."""
+        if self.weights.record is not None:
+            return
         if self.training_step.skipped == self.done:
-            return (
+            raise DivergedError(
                 f"None of the {self.done} steps gave a finite loss and gradient, so that nothing was trained."
                 f" {not_finite_advice(self.training_step.precision)}"
             )
-        return (
-            f"The LoRA burnt at step {self.done} and went back to the model as it was before training, so"
-            " that nothing is left of this run. Lower the learning rate or d0 at DAdapt Optimizer, or train"
-            " for more steps."
+        raise DivergedError(
+            "The LoRA burnt and went back to the model as it was before training, so that the run ended with"
+            " nothing. Lower the learning rate or d0 at DAdapt Optimizer, or train for more steps."
         )
+
+    def _finish(self) -> TrainingResult:
+        for notice in self.advice.at_end(self.done, self.weights.optimizer.d):
+            self.tell(notice)
+        result = self._result()
+        self.tell(Finished(result, self.weights.finalized()))
+        return result
+
+    def _tell_unfinished(self, reason: BaseException) -> None:
+        """Tells what is left. What goes wrong with that is logged: `reason` is what a person has to hear."""
+        cancelled = isinstance(reason, self.control.cancels)
+        try:
+            self.tell(Unfinished(reason, cancelled, self.weights.finalized()))
+        except Exception:
+            logging.getLogger(__name__).exception(
+                "What was trained until the run ended could not be recorded"
+            )
 
     def _result(self) -> TrainingResult:
         return TrainingResult(
@@ -175,9 +188,13 @@ class Training:
     # -- going on in another process
 
     def owners(self) -> dict[str, Stateful]:
-        """Everything that the run can lose, by the name of what owns it."""
+        """Everything that is lost with this process, by the name of what owns it.
+
+        What refuses another run's state comes first, and the number of steps last: a refused state leaves the
+        run as it was.
+        """
         owners = {
-            "progress": _Progress(self),
+            "plan": _SamePlan(self.plan),
             "weights": self.weights,
             "step": self.training_step,
             "records": self.records,
@@ -185,26 +202,48 @@ class Training:
             "copies": self.copies,
             "guard": self.guard,
             "heldout": self.heldout,
+            **self.also,
+            "progress": _StepsDone(self),
         }
         return {name: owner for name, owner in owners.items() if owner is not None}
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Between two steps: everything that the run can lose."""
         return RunState(self.owners()).state()
 
-    def load(self, state: dict) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state` was taken, as that run would have. To be called before `run`."""
         RunState(self.owners()).load(state)
 
 
-class _Progress:
+class _StepsDone:
     """How many steps are done, as an owner of state."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
 
-    def state(self) -> dict:
-        return {"done": self.training.done, "planned": self.training.plan.steps}
+    def state(self) -> dict[str, Any]:
+        return {"done": self.training.done}
 
-    def load(self, state: dict) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         self.training.done = state["done"]
+
+
+class _SamePlan:
+    """Refuses the state of a run that was planned otherwise."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def state(self) -> dict[str, Any]:
+        return self.plan.identity()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Raises `SettingError` that names what differs."""
+        own = self.plan.identity()
+        other = [name.replace("_", " ") for name in own if own[name] != state.get(name)]
+        if other:
+            raise SettingError(
+                f"This state is of a run with other settings: {', '.join(other)}. Continue it with the"
+                " settings of its beginning."
+            )

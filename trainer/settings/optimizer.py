@@ -191,7 +191,7 @@ class OptimizerConfig:
 
     @property
     def algorithm(self) -> str:
-        """The optimizer behind the preset, in `algorithms.ALGORITHMS`."""
+        """The optimizer behind the preset, in `optim.registry.ALGORITHMS`."""
         return PRESETS[self.preset].algorithm
 
     def resolved(self) -> "OptimizerConfig":

@@ -22,7 +22,7 @@ class Preset:
     """
 
     help: str
-    algorithm: str  # in algorithms.ALGORITHMS
+    algorithm: str  # in optim.registry.ALGORITHMS
     fields: frozenset[str]
     settings: Mapping[str, object] = field(default_factory=dict)
     warning: str = ""  # for the report of every run

@@ -11,6 +11,7 @@ from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.objective.loss import losses
 from comfyui_dadapt_lora.trainer.run.events import StepRecord
+from comfyui_dadapt_lora.trainer.run.plan import Plan
 from comfyui_dadapt_lora.trainer.run.training import Training
 from comfyui_dadapt_lora.trainer.run.work import Work
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
@@ -55,7 +56,7 @@ def trained(network, adapters, data, steps, on_event, **recipe):
     with attached(adapters):
         run = RunConfig(duration=steps, batch_size=4)
         work = Work(network, adapters, data, OptimizerConfig(**recipe), run, FP32)
-        Training.of(work, on_event).run()
+        Training.of(work, Plan.of(work), on_event).run()
 
 
 def test_full_size_has_sd15s_parameters(sd15):

@@ -63,22 +63,24 @@ def test_a_new_run_deletes_what_a_killed_run_left_half_written(output):
 
 
 def test_how_many_runs_there_are_is_told_with_their_place_and_size(output):
-    assert describe_runs(output) == ""
+    assert describe_runs(output) == []
     first = make_run_folder(output, "few")
-    assert describe_runs(output).startswith("1 run takes less than 1 MB in output/loras/dadapt_runs")
+    assert describe_runs(output)[0].startswith(
+        "1 earlier run takes less than 1 MB in output/loras/dadapt_runs"
+    )
     (first / "lora.safetensors").write_bytes(bytes(2_000_000))
     second = make_run_folder(output, "few")
     (second / "tensorboard").mkdir()
     (second / "tensorboard" / "events").write_bytes(bytes(1_000_000))
     (runs(output) / "notes").mkdir()
     (runs(output) / "notes" / "mine").write_bytes(bytes(5_000_000))
-    assert describe_runs(output) == (
-        "2 runs take 3 MB in output/loras/dadapt_runs: delete the folders that you no longer need"
-    )
+    assert describe_runs(output) == [
+        "2 earlier runs take 3 MB in output/loras/dadapt_runs: delete the folders that you no longer need"
+    ]
 
 
 def test_gigabytes_are_told_as_such(output):
     folder = make_run_folder(output, "few")
     with (folder / "lora.safetensors").open("wb") as file:
         file.truncate(1_060_000_000)
-    assert describe_runs(output).startswith("1 run takes 1.1 GB")
+    assert describe_runs(output)[0].startswith("1 earlier run takes 1.1 GB")

@@ -2,28 +2,20 @@
 
 import json
 import os
-from datetime import datetime, timezone
 
 import pytest
 import safetensors
 import torch
 from comfyui_dadapt_lora.trainer.adapters import file as lora_file
 from comfyui_dadapt_lora.trainer.adapters.hooks import attached
-from comfyui_dadapt_lora.trainer.data.dataset import Dataset
-from comfyui_dadapt_lora.trainer.data.folder import LeftOut
-from comfyui_dadapt_lora.trainer.families import FAMILIES
 from comfyui_dadapt_lora.trainer.record import folder as folder_module
-from comfyui_dadapt_lora.trainer.record.facts import RunFacts
 from comfyui_dadapt_lora.trainer.record.folder import RunPlace, removed_if_no_step
 from comfyui_dadapt_lora.trainer.record.run_record import RunRecord
 from comfyui_dadapt_lora.trainer.run.control import Asked, Control
 from comfyui_dadapt_lora.trainer.run.events import Notice, StepRecord
-from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
-from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
-from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
-from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
-from tests.unit.toy import FP32, ToyNetwork, adapters_of, toy_grid, training
+from tests.unit.record.toy_facts import facts_of
+from tests.unit.toy import ToyNetwork, adapters_of, toy_grid, training
 
 STEPS = 12
 
@@ -58,7 +50,7 @@ class Run:
         self.spare = tmp_path / "spare"
         place = RunPlace(self.folder, "loras/run_0001", self.spare, "the spare folder")
         control = CancelAfter(cancel_after)
-        facts = facts_of(OptimizerConfig(), RunConfig(duration=STEPS, hand_on=output))
+        facts = facts_of(STEPS, output)
         self.record = RunRecord(facts, place, ["what ran"], [control, self], self.said.append)
         network = ToyNetwork()
         self.adapters = adapters_of(network)
@@ -90,23 +82,6 @@ class Run:
 
     def report(self):
         return json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
-
-
-def facts_of(recipe, run):
-    dataset = Dataset("toys", DatasetConfig(), (), (), (), LeftOut((), ()))
-    return RunFacts(
-        family=FAMILIES["SD15"],
-        base_model="toy.safetensors",
-        clip_skip=None,
-        dataset=dataset,
-        lora=LoraConfig(dim=4),
-        recipe=recipe,
-        run=run,
-        precision=FP32,
-        steps=STEPS,
-        steps_per_epoch=1,
-        started=datetime.now(timezone.utc),
-    )
 
 
 def step_of(file):

@@ -40,7 +40,7 @@ def said(d_at, update_share=0.01, **recipe):
     notices = [
         notice for step in range(1, STEPS + 1) for notice in advice.after_step(record(step, d_at(step)))
     ]
-    return [*notices, *advice.at_end(d_at(STEPS))]
+    return [*notices, *advice.at_end(STEPS, d_at(STEPS))]
 
 
 def test_an_ordinary_run_hears_nothing():

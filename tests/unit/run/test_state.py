@@ -18,9 +18,10 @@ from comfyui_dadapt_lora.trainer.settings.presets import PRESETS
 from tests.conftest import ROOT
 from tests.unit.run.burning import BURNING
 from tests.unit.run.resumable import STEPS, begun
-from tests.unit.toy import ToyNetwork, adapters_of, toy_grid, training, weights
+from tests.unit.toy import weights
 
-STOPPED_AT = (1, 7, 12, 13, 23)
+STOPPED_AT = (1, 12, 20, 24, 39)  # two of them just before a part stops or d freezes
+EVERYTHING = "everything"  # stopped at every step
 RUNS = {
     **{preset: {"preset": preset} for preset in PRESETS},
     "reference": {"implementation": "reference"},
@@ -33,11 +34,23 @@ RUNS = {
     "burning": {**BURNING, "network": "brittle"},
     "burning, average": {**BURNING, "network": "brittle", "ema": 0.9},
     "AdamW, stopped part": {"preset": "AdamW", "stop_text_encoder_percent": 50.0},
+    EVERYTHING: {
+        "ema": 0.9,
+        "freeze_d_percent": 30.0,
+        "stop_unet_percent": 60.0,
+        "growth_rate": 1.2,
+        "network": "skips some",
+        "scaled": True,
+    },
 }
 GO_ON = Path(__file__).with_name("go_on.py")
 
 
-def whole_run_with_states(settings):
+def stops_of(name):
+    return tuple(range(1, STEPS)) if name == EVERYTHING else STOPPED_AT
+
+
+def whole_run_with_states(settings, stops):
     """The end of the whole run, and the state that it had at each of the steps."""
     states = {}
     one, adapters = begun(settings)
@@ -45,7 +58,7 @@ def whole_run_with_states(settings):
         finish = one.control.wants_to_finish
 
         def before_step():
-            if one.done in STOPPED_AT:
+            if one.done in stops:
                 states[one.done] = one.state()
             return finish()
 
@@ -60,8 +73,8 @@ def gone_on(tmp_path_factory):
     folder = tmp_path_factory.mktemp("states")
     ends = {}
     for name, settings in RUNS.items():
-        end, states = whole_run_with_states(settings)
-        assert tuple(states) == STOPPED_AT
+        end, states = whole_run_with_states(settings, stops_of(name))
+        assert tuple(states) == stops_of(name)
         ends[name] = end
         torch.save({"settings": settings, "states": states}, folder / f"{name}.pt")
     command = [sys.executable, str(GO_ON), str(ROOT), str(folder)]
@@ -73,7 +86,7 @@ def gone_on(tmp_path_factory):
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_goes_on_in_another_process_bit_for_bit(gone_on, name):
     ends, from_states = gone_on[0][name], gone_on[1][name]
-    for step in STOPPED_AT:
+    for step in stops_of(name):
         assert all(torch.equal(a, b) for a, b in zip(ends, from_states[step], strict=True)), step
 
 
@@ -109,8 +122,7 @@ def as_lists(value):
 
 def test_a_state_of_another_lora_is_refused():
     one, _ = begun({})
-    network = ToyNetwork()
-    other = training(network, adapters_of(network, dim=2), steps=STEPS, heldout=toy_grid(network))
+    other, _ = begun({"dim": 2})
     with pytest.raises(SettingError, match="or another dim"):
         other.load(one.state())
 
@@ -120,6 +132,28 @@ def test_a_state_of_another_kind_of_run_is_refused():
     other, _ = begun({"burn_guard": False})
     with pytest.raises(SettingError, match="Continue it with the settings"):
         other.load(one.state())
+
+
+def test_a_state_of_a_run_with_other_settings_is_refused_and_changes_nothing():
+    """What differs is named, and the run is still one that has not begun."""
+    one, adapters = begun({})
+    with attached(adapters):
+        one.step()
+    other, own = begun({"warmup_percent": 50.0, "batch_size": 1})
+    before = weights(own)
+    with pytest.raises(SettingError, match="other settings: warmup percent, batch size"):
+        other.load(one.state())
+    assert other.done == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(own), strict=True))
+
+
+def test_the_run_with_everything_does_skip_steps_and_change_its_loss_scale():
+    """Else it would prove nothing of them."""
+    one, adapters = begun(RUNS[EVERYTHING])
+    with attached(adapters):
+        result = one.run()
+    assert 2 <= result.skipped_steps <= 15
+    assert one.training_step.loss_scale.value != 2.0**14
 
 
 class NoFolder:
@@ -145,13 +179,13 @@ def test_what_was_recorded_goes_on_too():
     with attached(adapters), pytest.raises(ZeroDivisionError):
         states = []
 
-        def stop_at_15():
-            if first.done == 15:
+        def stop_at_25():
+            if first.done == 25:
                 states.append(RunState(first.owners() | owners[0]).state())
                 raise ZeroDivisionError
             return False
 
-        first.control.wants_to_finish = stop_at_15
+        first.control.wants_to_finish = stop_at_25
         first.run()
     second, adapters = begun({}, hear_with(1))
     RunState(second.owners() | owners[1]).load(states[0])
@@ -166,7 +200,7 @@ def test_what_was_recorded_goes_on_too():
     assert [record.loss for record in history.records] == [
         event.loss for event in heard if isinstance(event, StepRecord)
     ]
-    assert [loss.step for loss in history.heldout] == [0, 6, 12, 18, 24]
+    assert [loss.step for loss in history.heldout] == [0, 10, 20, 30, 40]
     (finished,) = [event for event in heard if isinstance(event, Finished)]
     assert not [event for event in heard if isinstance(event, Unfinished)]
     assert owners[1]["keeping"].best is not None
