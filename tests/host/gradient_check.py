@@ -33,8 +33,7 @@ from comfyui_dadapt_lora.comfy_host.lora_model import LoraModel, apply_lora  # n
 from comfyui_dadapt_lora.comfy_host.prompts import as_plain_prompt  # noqa: E402
 from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors  # noqa: E402
 from comfyui_dadapt_lora.trainer.layers import convolution  # noqa: E402
-
-from tests.host.hooked_model import CAPTIONS, gradients, inputs, new_adapters  # noqa: E402
+from hooked_model import CAPTIONS, gradients, inputs, new_adapters  # noqa: E402
 
 PARTS = ("unet", "text_encoder")
 

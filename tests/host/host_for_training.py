@@ -24,7 +24,7 @@ import torch  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.compute_dtype import compute_dtype, computing_in  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.inference_tensors import trainable  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.loading import without_dynamic_loading  # noqa: E402
-from comfyui_dadapt_lora.comfy_host.model_kind import refuse_quantized  # noqa: E402
+from comfyui_dadapt_lora.comfy_host.refusals import refuse_quantized  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.text_encoder import HostTextEncoder  # noqa: E402
 from comfyui_dadapt_lora.trainer.errors import ModelError  # noqa: E402
 

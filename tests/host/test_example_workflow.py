@@ -147,11 +147,13 @@ def test_page_hears_of_every_step(execution, train):
     assert events[-1]["seconds_left"] == 0
 
 
-def test_page_hears_of_what_goes_on_beside_the_steps(execution, train):
+def test_page_hears_of_what_goes_on_beside_the_steps(execution, workflow, train):
     events = [event.data for event in execution.events_of("dadapt_lora.phase")]
-    assert {event["node"] for event in events} == {train}
-    texts = [event["text"] for event in events]
-    assert "encoding pictures 8/8" in texts and "measuring the held-out loss" in texts
+    dataset = graph.node_of(workflow, "DAdaptLoadDataset")
+    texts = {node: [event["text"] for event in events if event["node"] == node] for node in (dataset, train)}
+    assert "reading pictures 8/8" in texts[dataset]
+    assert "encoding pictures 8/8" in texts[train] and "measuring the held-out loss" in texts[train]
+    assert len(events) == sum(map(len, texts.values()))
 
 
 def test_hosts_own_progress_bar_moves_on_the_train_node(execution, train):
