@@ -98,6 +98,26 @@ def test_the_burning_runs_do_burn(gone_on):
             assert one.run().burns
 
 
+@pytest.mark.parametrize("name", ["guide 2023", "burning", EVERYTHING])
+def test_a_run_that_took_over_a_state_has_that_state(name):
+    """All of it but the time: a loss scale, for one, leaves no trace in the LoRA that could tell."""
+    one, adapters = begun(RUNS[name])
+    with attached(adapters):
+        one.heldout.measure()
+        one.guard.begin()
+        for _ in range(25):
+            one.step()
+    one.copies._copied = 17.0
+    other, _ = begun(RUNS[name])
+    other.load(one.state())
+    states = [as_lists(run.state()) for run in (one, other)]
+    for state in states:
+        del state["records"]["seconds"]
+    assert json.dumps(states[0], sort_keys=True) == json.dumps(states[1], sort_keys=True)
+    assert states[0]["copies"] == {"copied": 17.0}
+    assert other.training_step.loss_scale == one.training_step.loss_scale
+
+
 def test_a_state_shares_no_memory_with_the_run():
     one, adapters = begun({"ema": 0.9})
     with attached(adapters):
