@@ -277,7 +277,17 @@ def test_checkpoint_without_a_text_encoder_is_refused(server, client):
     name = write_checkpoint(server, "unet-only.safetensors", 768, (320, 320, 1, 1))
     graph.settings(workflow, "CheckpointLoaderSimple")["ckpt_name"] = name
     said = refusal(client, workflow)
-    assert "The checkpoint has no text encoder (CLIP)" in said and "load a whole checkpoint" in said
+    assert "The checkpoint has no text encoder (CLIP) and no VAE" in said and "a whole checkpoint" in said
+
+
+def test_checkpoint_without_vae_weights_is_refused(server, client):
+    """ComfyUI gives a VAE object without a model for it, not None."""
+    workflow = graph.training(GOOD)
+    name = write_checkpoint(server, "without-vae.safetensors", 768, (320, 320, 1, 1))
+    without = graph.add(workflow, "CheckpointLoaderSimple", ckpt_name=name)
+    graph.settings(workflow, "DAdaptTrain")["vae"] = [without, 2]
+    said = refusal(client, workflow)
+    assert "The checkpoint has no VAE. Connect one from Load CLIP or Load VAE" in said
 
 
 def test_model_that_predicts_something_else_is_refused(client):
