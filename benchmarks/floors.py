@@ -18,7 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 TRIES = 10
+SMALLEST_SIDE = 256
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+LONG = 0.1  # seconds of one product
 COPIED_BYTES = {"cpu": 2**28, "cuda": 2**31}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -102,10 +104,18 @@ def _hook(shape: torch.Size, rank: int) -> Callable[..., Tensor]:
 
 
 def matmul_rate(precision: str, device: str) -> float:
-    """FLOP/s of one large matrix product, the best of some tries, with as many threads as torch takes."""
-    side = MATRIX_SIDE[device]
-    a, b = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
-    return 2 * side**3 / _best_seconds(lambda: torch.mm(a, b), device)
+    """FLOP/s of a large matrix product, the best of some tries, with as many threads as torch takes.
+
+    A CPU that only emulates a precision would need minutes for the largest one: the first that takes long is
+    enough there.
+    """
+    side = SMALLEST_SIDE
+    while True:
+        a, b = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
+        seconds = _best_seconds(lambda a=a, b=b: torch.mm(a, b), device)
+        if side == MATRIX_SIDE[device] or seconds > LONG:
+            return 2 * side**3 / seconds
+        side *= 2
 
 
 def bandwidth(device: str) -> float:
