@@ -46,10 +46,22 @@ def load():
         )[:2]
 
 
-def change(model, clip, adapters, precision, **ways):
+def change(model, clip, adapters, precision, compute=None, **ways):
     """How far the gradients move when they are computed in another way, over their size."""
-    plain = all_gradients(model, clip, adapters, precision=precision, saving=False)
-    return apart(all_gradients(model, clip, adapters, precision=precision, **ways), plain)
+    plain = known_gradients(model, clip, adapters, precision=precision, saving=False)
+    compute = compute or known_gradients
+    return apart(compute(model, clip, adapters, precision=precision, **ways), plain)
+
+
+_known = {}  # a CPU without bf16 takes minutes for one
+
+
+def known_gradients(model, clip, adapters, **way):
+    """`all_gradients`, computed once per way."""
+    key = tuple(sorted(way.items(), key=str))
+    if key not in _known:
+        _known[key] = all_gradients(model, clip, adapters, **way)
+    return _known[key]
 
 
 def all_gradients(model, clip, adapters, **way):
@@ -66,7 +78,8 @@ def apart(ours, reference):
 def rounding(model, clip, adapters):
     """How far each part's gradients in bf16 are from those in fp32, over their size."""
     exact, rounded = (
-        all_gradients(model, clip, adapters, precision=dtype) for dtype in (torch.float32, torch.bfloat16)
+        known_gradients(model, clip, adapters, precision=dtype, saving=True)
+        for dtype in (torch.float32, torch.bfloat16)
     )
     sizes = [p.numel() for p in parameters(adapters)]
     parts = [one.part for one in adapters for _ in range(2)]
@@ -173,9 +186,9 @@ def main():
             model, clip, adapters, precision, saving=True, checkpoint=True
         )
     with as_products() as made:
-        result["products fp32"] = change(model, clip, adapters, torch.float32, saving=True)
+        result["products fp32"] = change(model, clip, adapters, torch.float32, all_gradients, saving=True)
         result["convolutions as products"] = len(made)
-        result["products bf16"] = change(model, clip, adapters, torch.bfloat16, saving=True)
+        result["products bf16"] = change(model, clip, adapters, torch.bfloat16, all_gradients, saving=True)
     with counted_attention() as calls:
         all_gradients(model, clip, adapters, precision=torch.float32)
         result["attention fp32"] = dict(calls)
