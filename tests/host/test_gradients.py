@@ -4,6 +4,8 @@ inputs change nothing.
 
 import pytest
 
+pytestmark = pytest.mark.timeout(2700)  # seconds: CPUs without 16-bit arithmetic take many minutes
+
 ATTENTIONS = 20  # 12 of the text encoder, which sees all captions at once, and 8 of the UNet
 
 

@@ -8,7 +8,8 @@ met.
 
 import pytest
 
-pytestmark = pytest.mark.made_in_python
+# timeout in seconds: CPUs without 16-bit arithmetic take many minutes
+pytestmark = [pytest.mark.made_in_python, pytest.mark.timeout(2700)]
 
 IN_FP32 = ("fp32", "text encoder there too", "checkpointed", "UNet in part", "text encoder in part")
 
