@@ -6,14 +6,14 @@ import torch
 from tests.host import graph, results
 
 OPTIMIZERS = {
-    "guide 2023": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam(weight_decay=0.02)",
-    "steady": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam(weight_decay=0.02)",
+    "guide 2023": "comfyui_dadapt_lora.trainer.optim.dadapt.DAdaptAdam(weight_decay=0.02)",
+    "steady": "comfyui_dadapt_lora.trainer.optim.dadapt.DAdaptAdam(weight_decay=0.02)",
     "Prodigy": "prodigyopt.prodigy.Prodigy(weight_decay=0.02)",
     "Prodigy + schedule-free": (
         "prodigyplus.prodigy_plus_schedulefree.ProdigyPlusScheduleFree(weight_decay=0.02)"
     ),
     "AdamW": "torch.optim.adamw.AdamW(weight_decay=0.02)",
-    "as published": "comfyui_dadapt_lora.trainer.dadapt.DAdaptAdam(weight_decay=0.02)",
+    "as published": "comfyui_dadapt_lora.trainer.optim.dadapt.DAdaptAdam(weight_decay=0.02)",
 }
 
 

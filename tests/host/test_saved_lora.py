@@ -122,7 +122,7 @@ def everything(base) -> set:
     ("setting", "value", "told"),
     [
         ("dtype", "FP16", "dtype: expected one of 'fp16', 'bf16', 'fp32', got 'FP16'"),
-        ("existing_file", "Overwrite", "existing_file: expected one of 'add a number', 'overwrite', got"),
+        ("existing_file", "Overwrite", "existing file: expected one of 'add a number', 'overwrite', got"),
     ],
 )
 def test_what_is_no_choice_is_refused_when_it_is_queued(client, trained, setting, value, told):
