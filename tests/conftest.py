@@ -5,6 +5,7 @@ Nothing of ComfyUI is importable in the process that runs the tests. What needs 
 runs in a process of its own.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -50,6 +51,10 @@ def _makes_devices() -> bool:
 
 NEEDS = {
     "linux": (lambda: sys.platform == "linux", "only Linux limits a process that is running already"),
+    "posix": (
+        lambda: os.name == "posix",
+        "Windows keeps no time at which an entry changed, and has no file names that are not text",
+    ),
     "browser": (find_chromium, "no chromium found; install Debian's chromium"),
     "gpu": (_has_gpu, "no CUDA device seen by torch"),
     "made_in_python": (_makes_devices, "this torch cannot make a device in Python; 2.11 can"),

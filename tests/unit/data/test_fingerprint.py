@@ -55,7 +55,7 @@ def test_a_caption_of_the_same_size_and_time_is_noticed(tmp_path, first):
     assert fingerprint(tmp_path, SMALL) != first
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no time at which an entry changed")
+@pytest.mark.posix
 def test_a_picture_of_the_same_size_and_time_is_noticed(tmp_path, first):
     content = bytearray((tmp_path / "b.png").read_bytes())
     content[-20] ^= 1
@@ -100,7 +100,7 @@ def test_a_file_that_is_gone_is_told_without_its_path(tmp_path):
         content_digest(tmp_path / "a.png")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+@pytest.mark.posix
 def test_a_name_that_is_no_text_does_no_harm(tmp_path, first):
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
     odd.write_bytes((tmp_path / "a.png").read_bytes())
