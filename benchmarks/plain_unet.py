@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..trainer.adapters.lora import LoraAdapter, new_adapter
+from ..trainer.data.latents import LatentPicture
 from ..trainer.families import FAMILIES
 from ..trainer.layers.adaptable import matching_layers
+from ..trainer.objective.levels import Levels
 from ..trainer.parts import TEXT_ENCODER, UNET
 from ..trainer.seeds import stream
 
@@ -311,27 +313,24 @@ class PlainNetwork:
             self.unet, self.text_encoder = (
                 model.to(dtype).requires_grad_(False) for model in (UNet(sizes), TextEncoder(sizes))
             )
-        betas = torch.linspace(FIRST_BETA**0.5, LAST_BETA**0.5, TIMESTEPS, device=self.device) ** 2
+        betas = torch.linspace(FIRST_BETA**0.5, LAST_BETA**0.5, TIMESTEPS, dtype=torch.float64) ** 2
         # The share of the latent's variance in a noised one at each timestep.
         alphas_cumprod = torch.cumprod(1 - betas, dim=0)
-        self._sigmas = ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
+        self._table = ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
+        self._table_on_device = self._table.to(self.device, torch.float32)
 
-    def sigmas(self, u: Tensor) -> Tensor:
-        return self._sigmas[(u * TIMESTEPS).long().to(self.device)]
+    def levels(self, u: Tensor) -> Levels:
+        sigmas = self._table[(u * TIMESTEPS).long()]
+        size = (1 + sigmas**2).sqrt()  # noised latents keep the variance 1
+        return Levels(sigmas, 1 / size, sigmas / size, size, -sigmas)
 
-    def encode(self, captions: Sequence[str]) -> Tensor:
-        return self.text_encoder(captions)
+    def encode(self, pictures: Sequence[LatentPicture]) -> Tensor:
+        return self.text_encoder([picture.caption for picture in pictures])
 
-    def noised(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
-        sigmas = sigmas.view(-1, 1, 1, 1)
-        return (latents + sigmas * noise) / (1 + sigmas**2).sqrt()
-
-    def predict(self, noised: Tensor, sigmas: Tensor, conditioning: Tensor) -> Tensor:
-        timesteps = torch.searchsorted(self._sigmas, sigmas)  # each sigma is one of the table's
+    def predict(self, noised: Tensor, levels: Levels, conditioning: Tensor) -> Tensor:
+        sigmas = levels.sigmas.to(self.device, torch.float32, non_blocking=True)
+        timesteps = torch.searchsorted(self._table_on_device, sigmas)  # each sigma is one of the table's
         return self.unet(noised, timesteps, conditioning)
-
-    def target(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
-        return noise
 
     def layers(self) -> list[tuple[str, str, nn.Module]]:
         """(name, part, module) of every layer that a LoRA for SD 1.5 adapts, the UNet's first."""

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..trainer.data.latents import LatentPicture
 from ..trainer.families import Family
 from ..trainer.layers.adaptable import matching_layers
+from ..trainer.objective.levels import Levels
 from .attention import for_unet
+from .sampling import NoiseLevels
 from .text_encoder import HostTextEncoder
 
 
@@ -21,8 +24,7 @@ class HostNetwork:
     def __init__(self, model, text_encoder: HostTextEncoder) -> None:
         self.patcher = model
         self.text_encoder = text_encoder
-        self.sampling = model.get_model_object("model_sampling")
-        self._table = self.sampling.sigmas.to("cpu", copy=True)  # here, so that no step waits for the device
+        self.noise_levels = NoiseLevels(model.get_model_object("model_sampling"))
         self.device = model.load_device
         self._options = {"optimized_attention_override": for_unet}
         self._raw_output: Tensor | None = None
@@ -72,28 +74,20 @@ class HostNetwork:
             handle.remove()
             self._raw_output = None
 
-    def sigmas(self, u: Tensor) -> Tensor:
-        """From the model's table of noise levels, each as often as another."""
-        return self._table[(u * len(self._table)).long()].to(self.device, non_blocking=True)
+    def levels(self, u: Tensor) -> Levels:
+        return self.noise_levels.levels(u)
 
-    def encode(self, captions: Sequence[str]) -> Tensor:
+    def encode(self, pictures: Sequence[LatentPicture]) -> Tensor:
         """Text embeddings [batch, tokens, channels]."""
-        return self.text_encoder.encode(captions).to(self.device)
+        return self.text_encoder.encode([picture.caption for picture in pictures]).to(self.device)
 
-    def noised(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
-        sigmas = sigmas.view(-1, *[1] * (latents.dim() - 1))
-        # a copy, because ComfyUI may write over the noise
-        return self.sampling.noise_scaling(sigmas, noise.clone(), latents, False)
-
-    def predict(self, noised: Tensor, sigmas: Tensor, conditioning: Tensor) -> Tensor:
+    def predict(self, noised: Tensor, levels: Levels, conditioning: Tensor) -> Tensor:
+        sigmas = levels.sigmas.to(self.device, torch.float32, non_blocking=True)
         options = self._options.copy()
         self.patcher.model.apply_model(noised, sigmas, c_crossattn=conditioning, transformer_options=options)
         output = self._raw_output
         self._raw_output = None
         return output
-
-    def target(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
-        return noise
 
     def _catch(self, unet: nn.Module, inputs: tuple, output: Tensor) -> None:
         self._raw_output = output

@@ -11,6 +11,7 @@ from comfyui_dadapt_lora.comfy_host.network import HostNetwork
 from comfyui_dadapt_lora.comfy_host.text_encoder import HostTextEncoder
 from comfyui_dadapt_lora.trainer.adapters.hooks import attached
 from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter
+from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.layers.checkpointing import checkpointed
 from comfyui_dadapt_lora.trainer.layers.frozen import save_memory
 from comfyui_dadapt_lora.trainer.objective.loss import losses
@@ -52,6 +53,7 @@ def gradients(model, clip, adapters, saving=True, checkpoint=False, precision=to
         training.enter_context(checkpointed(host.blocks(family(model)) if checkpoint else []))
         latents, noise, u = inputs()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-            loss = losses(host, latents, CAPTIONS, noise, host.sigmas(u)).mean()
+            pictures = [LatentPicture(*pair) for pair in zip(latents, CAPTIONS, strict=True)]
+            loss = losses(host, pictures, latents, noise, host.levels(u)).mean()
         loss.backward()
     return loss.item()

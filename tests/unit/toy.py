@@ -9,6 +9,7 @@ from comfyui_dadapt_lora.trainer.adapters.hooks import attached
 from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
+from comfyui_dadapt_lora.trainer.objective.levels import Levels
 from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
 from comfyui_dadapt_lora.trainer.precision import Precision
 from comfyui_dadapt_lora.trainer.run.events import StepRecord
@@ -29,7 +30,7 @@ class ToyNetwork:
     that a LoRA can adapt.
     """
 
-    levels = 100  # of noise
+    steps = 100  # of noise
     device = torch.device("cpu")
 
     def __init__(self) -> None:
@@ -43,23 +44,18 @@ class ToyNetwork:
         self.unet_layer.bias.zero_()
         self.table = torch.randn(len(WORDS), TOKENS, generator=generator)
 
-    def sigmas(self, u):
-        """Of noise levels whose share of the variance grows evenly."""
-        share = ((u * self.levels).long() + 0.5) / self.levels
-        return (share / (1 - share)).sqrt().float()
+    def levels(self, u) -> Levels:
+        """Noise levels whose share of the variance grows evenly."""
+        share = ((u.double() * self.steps).long() + 0.5) / self.steps
+        sigmas = (share / (1 - share)).sqrt()
+        size = (1 + sigmas**2).sqrt()  # of noised latents, without what is done here about it
+        return Levels(sigmas, 1 / size, sigmas / size, size, -sigmas)
 
-    def encode(self, captions) -> Tensor:
-        return self.text_layer(self.table[[WORDS[caption] for caption in captions]])
+    def encode(self, pictures) -> Tensor:
+        return self.text_layer(self.table[[WORDS[picture.caption] for picture in pictures]])
 
-    def noised(self, latents, noise, sigmas):
-        sigmas = sigmas.view(-1, 1, 1, 1)
-        return (latents + sigmas * noise) / (1 + sigmas**2).sqrt()
-
-    def predict(self, noised, sigmas, conditioning):
+    def predict(self, noised, levels, conditioning):
         return self.unet_layer(noised) + self.mix(conditioning)[:, :, None, None]
-
-    def target(self, latents, noise, sigmas):
-        return noise
 
 
 def pictures(repeats=1):

@@ -6,9 +6,22 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Framing:
+    """How a picture was brought to its bucket: (width, height) or (left, top), in pixels.
+
+    SDXL is told this of every picture (Podell et al. 2023, arXiv 2307.01952, section 2.2).
+    """
+
+    original: tuple[int, int]  # size of the picture before it was scaled
+    crop: tuple[int, int]  # what was cut off at the left and at the top, after it was scaled
+    size: tuple[int, int]  # of the bucket
+
+
+@dataclass(frozen=True)
 class LatentPicture:
     """One picture as the network sees it."""
 
-    latent: Tensor  # [channels, height, width], fp32, in CPU memory, scaled as the network expects it
+    latent: Tensor  # [channels, ...], fp32, in CPU memory, scaled as the network expects it
     caption: str
     repeats: int = 1
+    framing: Framing | None = None  # None: as large as its latent, and not cropped

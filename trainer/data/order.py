@@ -25,10 +25,6 @@ class Batch:
         """[batch, channels, ...]"""
         return torch.stack([picture.latent for picture in self.pictures])
 
-    @property
-    def captions(self) -> list[str]:
-        return [picture.caption for picture in self.pictures]
-
 
 class Order:
     """Which pictures each step shows.

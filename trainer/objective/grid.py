@@ -55,6 +55,5 @@ class LossGrid:
             return sum(self._losses(network, slice(place, place + 1)) for place in places)
         latents = torch.stack([picture.latent for picture in pictures]).to(network.device)
         noise = torch.stack(self.noises[part]).to(network.device)
-        sigmas = network.sigmas(torch.tensor(self.u[part], dtype=torch.float64))
-        captions = [picture.caption for picture in pictures]
-        return losses(network, latents, captions, noise, sigmas).sum().item()
+        levels = network.levels(torch.tensor(self.u[part], dtype=torch.float64))
+        return losses(network, pictures, latents, noise, levels).sum().item()

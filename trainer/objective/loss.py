@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data.latents import LatentPicture
+from .levels import Levels
 from .network import Network
 
 
 def losses(
-    network: Network, latents: Tensor, captions: Sequence[str], noise: Tensor, sigmas: Tensor
+    network: Network, pictures: Sequence[LatentPicture], latents: Tensor, noise: Tensor, levels: Levels
 ) -> Tensor:
     """Mean squared error of each picture's prediction: [batch], fp32.
 
-    latents and noise: [batch, channels, ...]; sigmas: [batch].
+    latents, of the pictures, and noise: [batch, channels, ...] on the network's device.
     """
-    conditioning = network.encode(captions)
-    predicted = network.predict(network.noised(latents, noise, sigmas), sigmas, conditioning)
-    target = network.target(latents, noise, sigmas)
+    conditioning = network.encode(pictures)
+    predicted = network.predict(levels.noised(latents, noise), levels, conditioning)
+    target = levels.target(latents, noise)
     return F.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)

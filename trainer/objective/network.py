@@ -6,7 +6,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-Conditioning = Any  # what a network makes of captions: nobody else looks into it
+from ..data.latents import LatentPicture
+from .levels import Levels
+
+Conditioning = Any  # what a network makes of pictures' captions and sizes: nobody else looks into it
 
 
 class Network(Protocol):
@@ -14,20 +17,15 @@ class Network(Protocol):
 
     device: torch.device  # where latents are wanted
 
-    def sigmas(self, u: Tensor) -> Tensor:
-        """Noise levels [batch] on `device` for `u` [batch] in [0, 1) on the CPU: 0 is the least noise.
+    def levels(self, u: Tensor) -> Levels:
+        """Noise levels for `u` [batch] in [0, 1), float64: 0 is the least noise.
 
-        Uniform u gives the levels as often as the network was made to see them.
+        For a flow, u is the share of noise. For others, uniform u gives the levels as often as the network
+        was made to see them.
         """
 
-    def encode(self, captions: Sequence[str]) -> Conditioning:
+    def encode(self, pictures: Sequence[LatentPicture]) -> Conditioning:
         """What the network wants beside latents, with a gradient where a text encoder trains."""
 
-    def noised(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
-        """Latents [batch, channels, ...] with noise at the levels `sigmas` [batch]."""
-
-    def predict(self, noised: Tensor, sigmas: Tensor, conditioning: Conditioning) -> Tensor:
-        """The raw output of the network, in the shape of `noised`."""
-
-    def target(self, latents: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
-        """What the raw output should be: the noise itself for a network that predicts noise."""
+    def predict(self, noised: Tensor, levels: Levels, conditioning: Conditioning) -> Tensor:
+        """The raw output of the network, in the shape of `noised` [batch, channels, ...]."""

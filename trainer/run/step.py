@@ -57,9 +57,9 @@ class TrainingStep:
         device = self.network.device
         latents = batch.latents.to(device, non_blocking=True)
         noise = noise_of_step(self.seed, step, latents.shape, device)
-        sigmas = self.network.sigmas(uniform_of_step(self.seed, step, len(latents)))
+        levels = self.network.levels(uniform_of_step(self.seed, step, len(latents)))
         with self.precision.autocast():
-            loss = losses(self.network, latents, batch.captions, noise, sigmas).mean()
+            loss = losses(self.network, batch.pictures, latents, noise, levels).mean()
         (loss * self.loss_scale.value).backward()
         return loss.detach()
 

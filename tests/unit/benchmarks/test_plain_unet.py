@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(tiny):
 
 def test_noise_grows_with_the_timestep_and_keeps_the_variance(tiny):
     latents, noise = torch.randn(2, 1000, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    noised = tiny.noised(latents, noise, tiny.sigmas((torch.arange(1000) + 0.5) / 1000))
+    noised = tiny.levels((torch.arange(1000) + 0.5) / 1000).noised(latents, noise)
     shares = (noised * noise).mean(dim=(1, 2, 3))
     assert shares[:100].mean() < 0.3 < 0.9 < shares[900:].mean()
     assert noised.var() == pytest.approx(1, abs=0.02)
@@ -106,10 +106,10 @@ def test_gradients_reach_every_layer(tiny):
     with attached(adapters):
         losses(
             tiny,
+            batch,
             latents,
-            [picture.caption for picture in batch],
             torch.randn_like(latents),
-            tiny.sigmas(torch.tensor([0.1, 0.9])),
+            tiny.levels(torch.tensor([0.1, 0.9])),
         ).sum().backward()
     assert len(adapters) == len(tiny.layers()) > 60
     without = [

@@ -24,7 +24,8 @@ def test_each_epoch_shows_each_picture_as_often_as_it_is_repeated(pictures, batc
     order = Order(pictures, batch_size, seed)
     batches = [order.batch(step) for step in range(2 * order.steps_per_epoch)]
     for number in (1, 2):
-        shown = Counter(caption for batch in batches if batch.epoch == number for caption in batch.captions)
+        batches_of = [batch for batch in batches if batch.epoch == number]
+        shown = Counter(picture.caption for batch in batches_of for picture in batch.pictures)
         assert shown == {picture.caption: picture.repeats for picture in pictures}
     for batch in batches:
         assert 1 <= len(batch.pictures) <= batch_size
@@ -41,7 +42,7 @@ def test_a_step_shows_the_same_without_the_steps_before_it(pictures, batch_size,
 
 def captions(order, epoch):
     steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
-    return [order.batch(step).captions[0] for step in steps]
+    return [order.batch(step).pictures[0].caption for step in steps]
 
 
 def test_epochs_and_seeds_come_in_different_orders():

@@ -6,7 +6,7 @@ from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.objective.loss import losses
 
-from tests.unit.toy import CHANNELS, ToyNetwork
+from tests.unit.toy import CHANNELS, ToyNetwork, pictures
 
 
 def mixed_pictures():
@@ -26,12 +26,13 @@ def test_loss_is_the_mean_squared_error_of_each_picture():
     """Against the formula written out for one picture."""
     network, generator = ToyNetwork(), torch.Generator().manual_seed(0)
     latents, noise = (torch.randn(2, CHANNELS, 4, 4, generator=generator) for _ in range(2))
-    sigmas = network.sigmas(torch.tensor([0.03, 0.9]))
-    got = losses(network, latents, ["red", "blue"], noise, sigmas)
-    for place, caption in enumerate(("red", "blue")):
+    u = torch.tensor([0.03, 0.9])
+    got = losses(network, pictures(), latents, noise, network.levels(u))
+    for place, picture in enumerate(pictures()):
         one = slice(place, place + 1)
-        noised = network.noised(latents[one], noise[one], sigmas[one])
-        predicted = network.predict(noised, sigmas[one], network.encode([caption]))
+        levels = network.levels(u[one])
+        noised = (latents[one] + levels.sigmas * noise[one]) / (1 + levels.sigmas**2).sqrt()
+        predicted = network.predict(noised.float(), levels, network.encode([picture]))
         assert got[place].item() == pytest.approx(
             ((predicted - noise[one]) ** 2).sum().item() / noise[one].numel(), rel=1e-6
         )
@@ -59,18 +60,15 @@ def test_a_loss_is_of_latents_of_any_rank():
     generator = torch.Generator().manual_seed(0)
     for shape in [(CHANNELS, 4), (CHANNELS, 1, 4, 4)]:
         latents, noise = (torch.randn(2, *shape, generator=generator) for _ in range(2))
-        got = losses(network, latents, ["red", "blue"], noise, torch.ones(2))
-        assert torch.allclose(got, ((latents - noise) ** 2).flatten(1).mean(1))
+        got = losses(network, pictures(), latents, noise, network.levels(torch.tensor([0.2, 0.7])))
+        assert torch.allclose(got, (noise**2).flatten(1).mean(1), rtol=1e-5)
 
 
 class FlatNetwork(ToyNetwork):
-    """Takes any shape: it gives the latents back."""
+    """Takes any shape, and predicts no noise."""
 
-    def noised(self, latents, noise, sigmas):
-        return latents
-
-    def predict(self, noised, sigmas, conditioning):
-        return noised
+    def predict(self, noised, levels, conditioning):
+        return torch.zeros_like(noised)
 
 
 def test_a_measurement_can_be_ended_before_each_batch():
@@ -96,9 +94,9 @@ class Counting(ToyNetwork):
 
     calls = 0
 
-    def predict(self, noised, sigmas, conditioning):
+    def predict(self, noised, levels, conditioning):
         self.calls += 1
-        return super().predict(noised, sigmas, conditioning)
+        return super().predict(noised, levels, conditioning)
 
 
 def test_measuring_needs_no_gradient():

@@ -19,6 +19,6 @@ class Brittle(ToyNetwork):
     everything.
     """
 
-    def predict(self, noised, sigmas, conditioning):
+    def predict(self, noised, levels, conditioning):
         base = F.conv2d(noised, self.unet_layer.weight, self.unet_layer.bias)
         return base + 30 * (self.unet_layer(noised) - base) + self.mix(conditioning)[:, :, None, None]

@@ -19,9 +19,9 @@ class Scaled(Precision):
 class SkipsSome(ToyNetwork):
     """Gives no number for about a sixth of the steps: those that happen to begin with much noise."""
 
-    def predict(self, noised, sigmas, conditioning):
-        predicted = super().predict(noised, sigmas, conditioning)
-        skips = torch.is_grad_enabled() and sigmas[0] > 2.2
+    def predict(self, noised, levels, conditioning):
+        predicted = super().predict(noised, levels, conditioning)
+        skips = torch.is_grad_enabled() and levels.sigmas[0] > 2.2
         return predicted * float("nan") if skips else predicted
 
 

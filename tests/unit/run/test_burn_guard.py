@@ -60,11 +60,11 @@ class AlwaysWorse(ToyNetwork):
         super().__init__()
         self.factor = 1.0
 
-    def predict(self, noised, sigmas, conditioning):
+    def predict(self, noised, levels, conditioning):
         if not torch.is_grad_enabled():
             self.factor *= 2
-            return super().predict(noised, sigmas, conditioning) + self.factor
-        return super().predict(noised, sigmas, conditioning)
+            return super().predict(noised, levels, conditioning) + self.factor
+        return super().predict(noised, levels, conditioning)
 
 
 def test_a_lora_that_burns_however_small_d_is_ends_the_run_with_the_last_good_one():
@@ -79,8 +79,8 @@ def test_a_lora_that_burns_however_small_d_is_ends_the_run_with_the_last_good_on
 class NanOnceTrained(Brittle):
     """A burnt LoRA gives no numbers at all, also where it is measured."""
 
-    def predict(self, noised, sigmas, conditioning):
-        predicted = super().predict(noised, sigmas, conditioning)
+    def predict(self, noised, levels, conditioning):
+        predicted = super().predict(noised, levels, conditioning)
         return torch.where(predicted.abs() < 40, predicted, math.nan)
 
 
@@ -116,8 +116,8 @@ class BrittleAtTheEnd(ToyNetwork):
         self.last_look = last_look
         self.looks = 0
 
-    def predict(self, noised, sigmas, conditioning):
-        predicted = super().predict(noised, sigmas, conditioning)
+    def predict(self, noised, levels, conditioning):
+        predicted = super().predict(noised, levels, conditioning)
         if torch.is_grad_enabled():
             return predicted
         self.looks += 1
@@ -141,8 +141,8 @@ def test_a_burn_at_the_end_outputs_and_tells_the_step_that_it_went_back_to():
 class NeverFinite(ToyNetwork):
     """Gives no number where it is measured, and good ones where it trains."""
 
-    def predict(self, noised, sigmas, conditioning):
-        predicted = super().predict(noised, sigmas, conditioning)
+    def predict(self, noised, levels, conditioning):
+        predicted = super().predict(noised, levels, conditioning)
         return predicted if torch.is_grad_enabled() else predicted * math.nan
 
 

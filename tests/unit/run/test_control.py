@@ -119,7 +119,7 @@ def test_a_cancel_is_heard_between_the_batches_of_a_measurement(when):
 
 def test_an_error_is_told_as_none_of_a_cancel():
     class Broken(ToyNetwork):
-        def predict(self, noised, sigmas, conditioning):
+        def predict(self, noised, levels, conditioning):
             raise RuntimeError("broken")
 
     network = Broken()
@@ -132,7 +132,7 @@ def test_an_error_is_told_as_none_of_a_cancel():
 
 def test_a_listener_that_fails_at_the_end_does_not_hide_what_ended_the_run():
     class Broken(ToyNetwork):
-        def predict(self, noised, sigmas, conditioning):
+        def predict(self, noised, levels, conditioning):
             raise RuntimeError("what ended the run")
 
     def hear(event):

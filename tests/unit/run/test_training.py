@@ -124,9 +124,9 @@ class NanAt(ToyNetwork):
         super().__init__()
         self.calls, self.count = calls, 0
 
-    def predict(self, noised, sigmas, conditioning):
+    def predict(self, noised, levels, conditioning):
         self.count += torch.is_grad_enabled()
-        return super().predict(noised, sigmas, conditioning) * (
+        return super().predict(noised, levels, conditioning) * (
             math.nan if torch.is_grad_enabled() and self.count in self.calls else 1.0
         )
 
