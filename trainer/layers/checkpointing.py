@@ -40,6 +40,7 @@ def _copied(value: Any) -> Any:
     """A copy of a tensor, and any other value as it is.
 
     ComfyUI's text layers write over their input (`x += ...`). Without the copy, the block would be computed
-    from another input the second time.
+    from another input the second time. What they write over between two of their own layers is another
+    matter, see norms.py.
     """
     return value.clone() if isinstance(value, Tensor) else value
