@@ -44,7 +44,7 @@ def sd15_layers() -> dict[str, Layers]:
     widths = [320] * 2 + [640] * 2 + [1280] * 2 + [1280] + [1280] * 3 + [640] * 3 + [320] * 3
     unet = [layer for width in widths for layer in _spatial_transformer(width, depth=1, text=768)]
     text_encoder = 12 * (4 * [(768, 768)] + [(3072, 768), (768, 3072)])
-    return {"unet": unet, "text_encoder": text_encoder}
+    return {"unet": unet, "clip_l": text_encoder}
 
 
 def sdxl_layers() -> dict[str, Layers]:

@@ -14,13 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..trainer.adapters.choice import text_encoder_layers, unet_layers
 from ..trainer.adapters.lora import LoraAdapter, new_adapter
 from ..trainer.data.latents import LatentPicture
 from ..trainer.families import FAMILIES
-from ..trainer.layers.adaptable import matching_layers
 from ..trainer.objective.levels import Levels
-from ..trainer.parts import TEXT_ENCODER, UNET
+from ..trainer.parts import UNET
 from ..trainer.seeds import stream
+from ..trainer.settings.lora import LoraConfig
+
+TEXT_ENCODER = "clip_l"
 
 CHANNELS = 4  # of a latent
 PIXELS = 8  # of a picture's side, per pixel of its latent's
@@ -334,15 +337,13 @@ class PlainNetwork:
 
     def layers(self) -> list[tuple[str, str, nn.Module]]:
         """(name, part, module) of every layer that a LoRA for SD 1.5 adapts, the UNet's first."""
-        parts = {
-            UNET: (self.unet, FAMILIES["SD15"].unet_layers),
-            TEXT_ENCODER: (self.text_encoder, FAMILIES["SD15"].text_layers),
-        }
-        found = []
-        for part, (model, pattern) in parts.items():
-            modules = dict(model.named_modules())
-            found += [(name, part, modules[name]) for name in matching_layers(modules, pattern)]
-        return found
+        config = LoraConfig()
+        of_unet = unet_layers(self.unet, FAMILIES["SD15"], config)
+        of_text = text_encoder_layers(self.text_encoder, TEXT_ENCODER, config)
+        return [
+            *((name, UNET, self.unet.get_submodule(name)) for name in of_unet),
+            *((name, TEXT_ENCODER, self.text_encoder.get_submodule(name)) for name in of_text),
+        ]
 
     def new_adapters(self, dim: int, seed: int = 0, every: int = 1) -> list[LoraAdapter]:
         """Adapters of `dim` for the first of its layers and every `every`-th after it."""

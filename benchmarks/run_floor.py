@@ -24,8 +24,9 @@ def main() -> None:
 def _counts(order: Order) -> dict:
     """FLOPs by what trains, and how many weights a step reads."""
     import torch
-    from comfyui_dadapt_lora.trainer.families import family_of
-    from comfyui_dadapt_lora.trainer.layers.adaptable import matching_layers
+    from comfyui_dadapt_lora.trainer.adapters.choice import text_encoder_layers, unet_layers
+    from comfyui_dadapt_lora.trainer.families import FAMILIES
+    from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
 
     from .floors import adaptable, adapted_flops, merged_flops
     from .models import load
@@ -33,7 +34,6 @@ def _counts(order: Order) -> dict:
     model, clip, _ = load(order)
     unet = model.model.diffusion_model
     text_encoder = clip.cond_stage_model.clip_l.transformer
-    family = family_of("SD15")
     for module in text_encoder.modules():
         if isinstance(module, torch.nn.LayerNorm):
             # ComfyUI's layers add in place to the input, which the norm saves for backward.
@@ -49,9 +49,9 @@ def _counts(order: Order) -> dict:
         }
 
     words = {"embeds": torch.empty(1, 77, 768, device="meta"), "num_tokens": [77]}
-    attention = matching_layers(adaptable(unet), family.unet_layers)
+    attention = list(unet_layers(unet, FAMILIES["SD15"], LoraConfig()))
     of_text = adapted_flops(
-        text_encoder, words, matching_layers(adaptable(text_encoder), family.text_layers), RANK
+        text_encoder, words, list(text_encoder_layers(text_encoder, "clip_l", LoraConfig())), RANK
     )
     return {
         "all": adapted_flops(unet, inputs(False), list(adaptable(unet)), RANK),

@@ -1,21 +1,21 @@
 """Attention as it is computed while training.
 
-What ComfyUI picks for its UNet is for inference: its flash operator has no gradient, and its sub-quadratic
-one, which it takes on a CPU, writes in place. What it picks for its text encoder has a gradient, but is slow
-in bf16 on a CPU.
+What ComfyUI picks for its networks is for inference: its flash operator has no gradient, and its
+sub-quadratic one, which it takes on a CPU, writes in place. What it picks for its text encoders has a
+gradient, but is slow in bf16 on a CPU.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
-import comfy.clip_model
 import comfy.ldm.modules.attention
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..trainer.layers.attention import is_faster_plain, plain_attention
-from ..trainer.layers.wrapping import Forward, forwards_wrapped
 
 # keywords of ComfyUI's attention that change nothing here, whatever their values
 HARMLESS = {"transformer_options", "low_precision_attention", "_inside_attn_wrapper"}
@@ -40,7 +40,8 @@ def training_attention(
         and _is_added(mask)
         and is_faster_plain(q, k)
     ):
-        by_head = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        # SD 3 has split v by heads already
+        by_head = ((x if x.dim() == 4 else x.unflatten(-1, (heads, -1))).transpose(1, 2) for x in (q, k, v))
         return plain_attention(*by_head, mask).transpose(1, 2).flatten(-2)
     return comfy.ldm.modules.attention.attention_pytorch(q, k, v, heads, mask, attn_precision, **layout)
 
@@ -55,19 +56,37 @@ def _is_added(mask: Tensor | None) -> bool:
     return mask is None or (mask.is_floating_point() and mask.dim() in (2, 4))
 
 
-def for_unet(chosen: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """For `optimized_attention_override` in transformer_options, in place of what ComfyUI chose."""
-    return training_attention(*args, **kwargs)
+def _chosen(*args: Any, **kwargs: Any) -> Any:
+    """In place of the function by which ComfyUI chooses an attention for a device."""
+    return training_attention
 
 
-def for_text_encoder(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
-    """The attentions among `modules` compute so inside the block."""
-    attentions = [module for module in modules if isinstance(module, comfy.clip_model.CLIPAttention)]
-    return forwards_wrapped(attentions, _with_training_attention)
+# By the names under which ComfyUI's modules import what it picked: `optimized_attention_override` in
+# transformer_options does not reach PixArt, HunyuanDiT and the text encoders.
+_REPLACEMENTS = {
+    "optimized_attention": training_attention,
+    "optimized_attention_masked": training_attention,
+    "optimized_attention_for_device": _chosen,
+}
 
 
-def _with_training_attention(module: nn.Module, forward: Forward) -> Forward:
-    def attend(x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None) -> Tensor:
-        return forward(x, mask, training_attention)
+@contextmanager
+def attention_for_training() -> Iterator[None]:
+    """All of ComfyUI's networks compute attention so inside the block."""
+    replaced = [
+        (module, name, vars(module)[name])
+        for module in _comfyui_modules()
+        for name in _REPLACEMENTS
+        if name in vars(module)
+    ]
+    try:
+        for module, name, _ in replaced:
+            setattr(module, name, _REPLACEMENTS[name])
+        yield
+    finally:
+        for module, name, original in replaced:
+            setattr(module, name, original)
 
-    return attend
+
+def _comfyui_modules() -> list[ModuleType]:
+    return [module for name, module in list(sys.modules.items()) if name.startswith("comfy.") and module]

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from ..trainer.data.dataset import Dataset
 from ..trainer.data.latents import LatentPicture
 from .inference_tensors import trainable
@@ -27,15 +25,12 @@ def encode_dataset(
 
 
 def remember_captions(
-    text_encoder: HostTextEncoder,
-    pictures: Sequence[LatentPicture],
-    device: torch.device,
-    progress: Progress,
+    text_encoder: HostTextEncoder, pictures: Sequence[LatentPicture], progress: Progress
 ) -> None:
     """Encodes the captions for a text encoder that does not train, which is off the device afterwards."""
     captions = dict.fromkeys(picture.caption for picture in pictures)
     progress.phase("encoding captions", len(captions))
     load_together([text_encoder.clip.patcher], 0)
     with trainable([text_encoder.module]), text_encoder.ready():
-        text_encoder.remember(captions, device, progress.tick)
+        text_encoder.remember(captions, progress.tick)
     unload(text_encoder.clip.patcher)

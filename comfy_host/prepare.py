@@ -4,7 +4,7 @@ from ..trainer.adapters.lora import lora_values
 from ..trainer.run.memory import StepMemory
 from .encoding import encode_dataset, remember_captions
 from .job import Job
-from .layers import new_adapters, target_layers
+from .layers import new_adapters
 from .loading import load_together, room_beside
 from .network import HostNetwork
 from .prepared import Prepared
@@ -17,15 +17,14 @@ def prepare(subject: Subject, job: Job, progress: Progress) -> Prepared:
     """Encodes first and unloads the encoders, then loads what trains."""
     model = subject.model
     pictures, heldout = encode_dataset(model, subject.vae, job.dataset, progress)
-    text_encoder = HostTextEncoder(subject.clip, trains=job.lora.train_text_encoder)
+    text_encoder = HostTextEncoder(subject.clip, subject.text_encoders)
     if not text_encoder.trains:
-        remember_captions(text_encoder, [*pictures, *heldout], model.load_device, progress)
-    network = HostNetwork(model, text_encoder)
-    layers = target_layers(model, subject.clip, subject.family, job.lora)
-    values = lora_values([layer.module for layer in layers], job.lora.dim)
+        remember_captions(text_encoder, [*pictures, *heldout], progress)
+    network = HostNetwork(model, text_encoder, subject.family)
+    values = sum(lora_values([layer.module], layer.dim) for layer in subject.layers)
     memory = StepMemory.of(job.run, subject.precision, pictures, subject.family, values)
     checkpointing = memory.wants_checkpointing(job.run.checkpointing, room_beside(network.patchers))
     progress.phase("loading the model")
     load_together(network.patchers, memory.bytes(checkpointing))
-    adapters = new_adapters(layers, job.lora.dim, job.run.seed, network)
+    adapters = new_adapters(subject.layers, job.run.seed, network)
     return Prepared(subject, network, adapters, pictures, heldout, checkpointing)

@@ -48,7 +48,7 @@ class Prepared:
     def entered(self) -> Iterator[None]:
         """Inside the block the network can be trained through, with the adapters attached."""
         network = self.network
-        blocks = network.blocks(self.subject.family) if self.checkpointing else []
+        blocks = network.blocks() if self.checkpointing else []
         with ExitStack() as stack:
             stack.enter_context(trainable(network.modules))
             stack.enter_context(network.ready())

@@ -5,13 +5,11 @@ import logging
 import comfy.utils
 from server import PromptServer
 
-from ..trainer.parts import TEXT_ENCODER
 from ..trainer.run.events import Event, HeldoutLoss, Measuring, Notice, Started, StepRecord
 from ..trainer.run.heldout import best_of
 from .control import ComfyUIControl
 
 CONSOLE_LINES = 10  # of a run's steps
-SHORT = {TEXT_ENCODER: "te"}  # on the node, where there is little room
 
 _log = logging.getLogger(__name__)
 
@@ -132,9 +130,7 @@ def _step_event(record: StepRecord, node_id: str | None, steps: int, seconds_lef
 
 def _step_lines(record: StepRecord, steps: int, seconds_left: float) -> list[str]:
     loss = "not finite" if record.loss_average is None else f"{record.loss_average:.4f}"
-    rates = " ".join(
-        f"{SHORT.get(part, part)} {rate:.1e}" for part, rate in record.dlr.items() if rate is not None
-    )
+    rates = " ".join(f"{part} {rate:.1e}" for part, rate in record.dlr.items() if rate is not None)
     return [
         f"step {record.step}/{steps}, epoch {record.epoch}",
         f"loss {loss}",

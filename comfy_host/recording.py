@@ -24,6 +24,7 @@ def facts_of(work: Work, plan: Plan, prepared: Prepared, job: Job) -> RunFacts:
         family=prepared.subject.family,
         base_model=job.base_model,
         clip_skip=prepared.network.text_encoder.clip_skip,
+        parts=tuple(work.parts),
         dataset=job.dataset,
         lora=job.lora,
         recipe=plan.recipe,

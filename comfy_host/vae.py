@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..trainer.data.buckets import fit_to_bucket
+from ..trainer.data.buckets import fit_to_bucket, framing_of
 from ..trainer.data.dataset import Dataset, Picture
 from ..trainer.data.fingerprint import content_digest
 from ..trainer.data.latents import LatentPicture
@@ -40,12 +40,16 @@ def encode_pictures(
     for picture, key in zip(pictures, keys, strict=True):
         if key not in latents:
             encoded = vae.encode(to_image(_fitted(picture, dataset.bucket_of(picture))))
-            latents[key] = _checked(encoded, picture, model.model.latent_format.latent_channels)
+            latents[key] = _checked(encoded, picture, model.model.latent_format)
             on_picture(len(latents) - known_before)
     with torch.inference_mode(False):
         return [
             LatentPicture(
-                model.model.process_latent_in(latents[key].clone()), picture.caption, picture.repeats
+                # ComfyUI's formats of video latents want the batch's dimension
+                model.model.process_latent_in(latents[key][None].clone())[0],
+                picture.caption,
+                picture.repeats,
+                framing_of(picture.size, dataset.bucket_of(picture)),
             )
             for key, picture in zip(keys, pictures, strict=True)
         ]
@@ -83,19 +87,20 @@ def _naming(picture: Picture) -> Iterator[None]:
         ) from error
 
 
-def _checked(encoded: Tensor, picture: Picture, channels: int) -> Tensor:
-    """The VAE's own latent [channels, height, width], fp32, in CPU memory.
+def _checked(encoded: Tensor, picture: Picture, latent_format) -> Tensor:
+    """The VAE's own latent [channels, height, width], fp32, in CPU memory; of videos, one frame.
 
     Raises `ModelError` for one that `model` cannot be trained on.
     """
     with torch.inference_mode(False):  # what ComfyUI's executor makes is an inference tensor
         latent = encoded.clone()[0].to("cpu", torch.float32)
     finite = bool(latent.isfinite().all())
-    if latent.dim() != 3 or latent.shape[0] != channels or not finite:
+    before = (latent_format.latent_channels, *[1] * (latent_format.latent_dimensions - 2))
+    if latent.shape[:-2] != before or not finite:
         raise ModelError(
             f"The VAE made of {picture.name} a latent of shape {tuple(latent.shape)},"
-            f" {'finite' if finite else 'not finite'}. Expected finite [{channels}, height, width]. Connect"
-            " the VAE of the same checkpoint; start ComfyUI with --fp32-vae if it gives numbers that are not"
-            " finite."
+            f" {'finite' if finite else 'not finite'}. Expected finite"
+            f" [{', '.join(map(str, before))}, height, width]. Connect the VAE of the same checkpoint;"
+            " start ComfyUI with --fp32-vae if it gives numbers that are not finite."
         )
     return latent

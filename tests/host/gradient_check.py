@@ -35,7 +35,7 @@ from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors  # noqa: E402
 from comfyui_dadapt_lora.trainer.layers import convolution  # noqa: E402
 from hooked_model import CAPTIONS, gradients, inputs, new_adapters  # noqa: E402
 
-PARTS = ("unet", "text_encoder")
+PARTS = ("unet", "clip_l")
 
 
 def load():

@@ -6,7 +6,7 @@ import torch
 from comfyui_dadapt_lora.comfy_host.inference_tensors import trainable
 from comfyui_dadapt_lora.comfy_host.layers import target_layers
 from comfyui_dadapt_lora.comfy_host.loading import load_together
-from comfyui_dadapt_lora.comfy_host.model_kind import family
+from comfyui_dadapt_lora.comfy_host.model_kind import family_of_model
 from comfyui_dadapt_lora.comfy_host.network import HostNetwork
 from comfyui_dadapt_lora.comfy_host.text_encoder import HostTextEncoder
 from comfyui_dadapt_lora.trainer.adapters.hooks import attached
@@ -30,10 +30,10 @@ def inputs():
 def new_adapters(model, clip):
     """Adapters with a random `up`, so that gradients reach `down` too."""
     generator = torch.Generator().manual_seed(2)
-    chosen = family(model)
+    family = family_of_model(model)
     adapters = [
-        new_adapter(layer.name, layer.part, layer.module, 4, generator, torch.device("cpu"))
-        for layer in target_layers(model, clip, chosen, LoraConfig(layers="all"))
+        new_adapter(layer.name, layer.part, layer.module, layer.dim, generator, torch.device("cpu"))
+        for layer in target_layers(model, clip, family, LoraConfig(layers="all", dim=4), family.text_encoders)
     ]
     for one in adapters:
         one.up.data = torch.randn(one.up.shape, generator=generator) * 0.02
@@ -42,15 +42,15 @@ def new_adapters(model, clip):
 
 def gradients(model, clip, adapters, saving=True, checkpoint=False, precision=torch.float32):
     """Loss, with gradients as training gets them, through hooks on the host's loaded modules."""
-    encoder = HostTextEncoder(clip, trains=True)
-    host = HostNetwork(model, encoder)
+    family = family_of_model(model)
+    host = HostNetwork(model, HostTextEncoder(clip, family.text_encoders), family)
     load_together(host.patchers, 0)
     with ExitStack() as training:
         training.enter_context(trainable(host.modules))
         training.enter_context(host.ready())
         training.enter_context(save_memory(host.layers() if saving else []))
         training.enter_context(attached(adapters))
-        training.enter_context(checkpointed(host.blocks(family(model)) if checkpoint else []))
+        training.enter_context(checkpointed(host.blocks() if checkpoint else []))
         latents, noise, u = inputs()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
             pictures = [LatentPicture(*pair) for pair in zip(latents, CAPTIONS, strict=True)]

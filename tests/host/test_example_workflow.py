@@ -100,7 +100,7 @@ def test_text_encoder_runs_at_half_the_unets_rate(workflow, run_folder):
     recipe = graph.settings(workflow, "DAdaptOptimizer")
     assert (recipe["unet"], recipe["text_encoder"]) == (1.0, 0.5)
     for record in results.steps(run_folder):
-        assert record["dlr"]["text_encoder"] == pytest.approx(0.5 * record["dlr"]["unet"])
+        assert record["dlr"]["clip_l"] == pytest.approx(0.5 * record["dlr"]["unet"])
 
 
 def test_run_folder_has_the_lora_and_the_report(run_folder, execution, train):

@@ -18,7 +18,7 @@ def test_hooks_compute_what_the_patched_model_computes(check):
     assert check["loss"] == pytest.approx(check["patched_loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("direction", ["unet.down", "unet.up", "text_encoder.down", "text_encoder.up"])
+@pytest.mark.parametrize("direction", ["unet.down", "unet.up", "clip_l.down", "clip_l.up"])
 def test_gradient_is_the_slope_of_the_patched_models_loss(check, direction):
     """Within 1%: the difference is taken in fp32 over a finite step."""
     gradient, slope = check["directions"][direction]
@@ -56,7 +56,7 @@ def test_every_attention_is_that_of_training_and_plain_in_bf16(check):
     assert check["attention bf16"] == {"training_attention": ATTENTIONS, "plain_attention": ATTENTIONS}
 
 
-@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+@pytest.mark.parametrize("part", ["unet", "clip_l"])
 def test_bf16_gradients_are_those_of_fp32_but_for_rounding(check, part):
     """Attention of few keys is computed otherwise in bf16. A numeral of bf16 is off by up to 0.4%."""
     assert 0 < check["bf16 against fp32"][part] < 0.04

@@ -90,7 +90,7 @@ def left_by(base: Path, execution: Execution, train: str) -> Run:
         lora_name=(folder / "lora.safetensors").relative_to(base / "output" / "loras").as_posix(),
         text=results.report(execution, train)["text"],
         metadata=results.metadata(folder / "lora.safetensors"),
-        rates=[(rate.get("unet"), rate.get("text_encoder")) for rate in rates],
+        rates=[(rate.get("unet"), rate.get("clip_l")) for rate in rates],
     )
 
 
@@ -185,7 +185,7 @@ def test_text_encoder_only(runs):
     assert len(results.layers(run.lora)) == len(results.layers(run.lora, TEXT)) == TEXT_LAYERS
     assert all(unet is None and text > 0 for unet, text in run.rates)
     assert "ss_text_encoder_lr" in run.metadata and "ss_unet_lr" not in run.metadata
-    assert "72 text encoder layers at dim 4" in run.text
+    assert "72 text encoder clip_l layers at dim 4" in run.text
 
 
 @pytest.mark.parametrize("name", ["plain", "UNet only", "text encoder only", "all layers"])

@@ -23,7 +23,7 @@ OF_THE_PACK = {
 OF_COMFYUI = {"trainer": (), "comfy_host": None, "nodes": ("comfy_api.latest",)}  # None: anything
 # The rooms of trainer/, lowest first: a room imports from itself and from lower rows, nothing else.
 FLOORS = (
-    ("errors", "parts", "seeds"),
+    ("distribution", "errors", "parts", "seeds"),
     ("atomic_file", "families", "packages", "precision", "writable_folder"),
     ("settings",),
     ("data", "layers"),

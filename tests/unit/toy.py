@@ -10,7 +10,7 @@ from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.objective.levels import Levels
-from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
+from comfyui_dadapt_lora.trainer.parts import UNET
 from comfyui_dadapt_lora.trainer.precision import Precision
 from comfyui_dadapt_lora.trainer.run.events import StepRecord
 from comfyui_dadapt_lora.trainer.run.plan import Plan
@@ -20,6 +20,7 @@ from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 from torch import Tensor, nn
 
+TEXT_ENCODER = "clip_l"
 WORDS = {"red": 0, "blue": 1}
 CHANNELS, TOKENS = 4, 8
 FP32 = Precision(torch.float32, torch.device("cpu"))

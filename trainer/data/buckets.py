@@ -6,6 +6,7 @@ from functools import cache
 from PIL import Image
 
 from ..settings.dataset import SIZE_STEP as STEP
+from .latents import Framing
 
 
 @cache
@@ -39,9 +40,24 @@ def share_cropped(size: tuple[int, int], bucket: tuple[int, int]) -> float:
 
 def fit_to_bucket(picture: Image.Image, bucket: tuple[int, int]) -> Image.Image:
     """Scales a picture to cover the bucket and crops what lies outside, equally on both sides."""
-    scale = max(bucket[0] / picture.width, bucket[1] / picture.height)
-    size = (max(bucket[0], round(picture.width * scale)), max(bucket[1], round(picture.height * scale)))
+    size = _scaled(picture.size, bucket)
     if size != picture.size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    left, top = (size[0] - bucket[0]) // 2, (size[1] - bucket[1]) // 2
+    left, top = _crop(size, bucket)
     return picture.crop((left, top, left + bucket[0], top + bucket[1]))
+
+
+def framing_of(original: tuple[int, int], bucket: tuple[int, int]) -> Framing:
+    """What `fit_to_bucket` does to a picture of this size."""
+    return Framing(original, _crop(_scaled(original, bucket), bucket), bucket)
+
+
+def _scaled(size: tuple[int, int], bucket: tuple[int, int]) -> tuple[int, int]:
+    """The size at which a picture covers the bucket."""
+    scale = max(bucket[0] / size[0], bucket[1] / size[1])
+    return max(bucket[0], round(size[0] * scale)), max(bucket[1], round(size[1] * scale))
+
+
+def _crop(size: tuple[int, int], bucket: tuple[int, int]) -> tuple[int, int]:
+    """What lies outside of the bucket at the left and at the top."""
+    return (size[0] - bucket[0]) // 2, (size[1] - bucket[1]) // 2

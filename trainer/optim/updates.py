@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..parts import TEXT_ENCODER, UNET
+from ..parts import UNET, text_encoders
 
 SAMPLES = 10  # steps of a run that are measured, evenly spaced: measuring copies the parameters
 
@@ -34,14 +34,15 @@ class UpdateSizes:
         if step >= self.steps / 2:
             sizes = {part: _rms(before[part]) for part in self.parts}
             self._shares.append(max(changes[part] / sizes[part] for part in self.parts))
-        if len(self.parts) == 2 and min(changes.values()) > 0:
-            self._ratios.append(changes[TEXT_ENCODER] / changes[UNET])
+        encoders = [changes[part] for part in text_encoders(self.parts)]
+        if encoders and changes.get(UNET, 0) > 0 and min(encoders) > 0:
+            self._ratios.append(sum(encoders) / len(encoders) / changes[UNET])
 
     @property
     def ratio(self) -> float | None:
-        """The text encoder's update over the UNet's, mean over the sampled steps.
+        """The text encoders' update over the UNet's, mean over the sampled steps and the encoders.
 
-        None when one part trains.
+        None when only the UNet trains, or only text encoders.
         """
         return _mean(self._ratios)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from ..errors import SettingError
 from ..packages import package
-from ..parts import TEXT_ENCODER, UNET, label_of
+from ..parts import label_of
 from ..run.events import HeldoutLoss
 from ..run.heldout import best_of
 from .report import Report
 
 DOTS_PER_INCH = 100
-RATE_COLOURS = {UNET: "#1f77b4", TEXT_ENCODER: "#d95f02"}
+RATE_COLOURS = ("#1f77b4", "#d95f02", "#7570b3", "#66a61e")  # of the parts, in their order
 HELDOUT_COLOUR = "#2a9d4a"
 AVERAGE_COLOUR = "#333333"
 LOSS_COLOUR = "#c8c8c8"
@@ -140,9 +140,10 @@ def _point(measured: HeldoutLoss) -> tuple[int, float]:
 
 def _draw_rates(axes, records: Sequence[Mapping[str, Any]]) -> None:
     steps = _column(records, "step")
-    for part in records[-1]["dlr"] if records else ():
+    for place, part in enumerate(records[-1]["dlr"] if records else ()):
+        colour = RATE_COLOURS[place % len(RATE_COLOURS)]
         rates = [_or_gap(record["dlr"][part]) for record in records]
-        axes.plot(steps, rates, color=RATE_COLOURS.get(part), label=f"d·lr, {label_of(part)}")
+        axes.plot(steps, rates, color=colour, label=f"d·lr, {label_of(part)}")
     axes.set_yscale("log")
     axes.set_ylabel("d·lr")
     _finish(axes)

@@ -22,6 +22,7 @@ class RunFacts:
     family: Family
     base_model: str  # name of the checkpoint
     clip_skip: int | None
+    parts: tuple[str, ...]  # that train
     dataset: Dataset
     lora: LoraConfig
     recipe: OptimizerConfig  # resolved: what the preset stands for

@@ -10,8 +10,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..data.dataset import Dataset
+from ..parts import UNET, text_encoders
 from ..run.events import StepRecord
-from ..settings.lora import ATTENTION
+from ..settings.lora import ALL
 from ..settings.optimizer import OptimizerConfig
 from ..settings.schedule import warmup_steps
 from .facts import RunFacts
@@ -48,10 +49,10 @@ def titled(metadata: dict[str, str], title: str) -> dict[str, str]:
 def _of_model(facts: RunFacts) -> dict[str, Any]:
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{facts.family.architecture}/lora",
+        "modelspec.architecture": f"{facts.family.files.architecture}/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.prediction_type": "epsilon",
-        "ss_base_model_version": facts.family.base_version,
+        "ss_base_model_version": facts.family.files.base_version,
         "ss_sd_model_name": facts.base_model,
         "ss_v2": False,
         "ss_clip_skip": facts.clip_skip,
@@ -60,12 +61,14 @@ def _of_model(facts: RunFacts) -> dict[str, Any]:
 
 def _of_network(facts: RunFacts) -> dict[str, Any]:
     dim = facts.lora.dim
-    convolutions = json.dumps({"conv_dim": dim, "conv_alpha": float(dim)})
+    of_convolutions = facts.lora.conv_dim or dim
+    convolutions = json.dumps({"conv_dim": of_convolutions, "conv_alpha": float(of_convolutions)})
+    has_convolutions = facts.lora.layers == ALL or facts.lora.conv_dim > 0
     return {
         "ss_network_module": "networks.lora",
         "ss_network_dim": dim,
         "ss_network_alpha": float(dim),
-        "ss_network_args": None if facts.lora.layers == ATTENTION else convolutions,
+        "ss_network_args": convolutions if has_convolutions else None,
     }
 
 
@@ -78,8 +81,8 @@ def _of_optimizer(facts: RunFacts) -> dict[str, Any]:
         "ss_dadapt_growth_rate": recipe.growth_limit(facts.steps) if is_dadapt else None,
         "ss_dadapt_recipe": json.dumps(asdict(recipe)),
         "ss_learning_rate": rate,
-        "ss_unet_lr": rate * recipe.unet if facts.lora.train_unet else None,
-        "ss_text_encoder_lr": rate * recipe.text_encoder if facts.lora.train_text_encoder else None,
+        "ss_unet_lr": rate * recipe.unet if UNET in facts.parts else None,
+        "ss_text_encoder_lr": rate * recipe.text_encoder if text_encoders(facts.parts) else None,
         "ss_lr_scheduler": f"{recipe.schedule}_with_warmup",
         "ss_lr_warmup_steps": warmup_steps(facts.steps, recipe.warmup_percent),
         "ss_mixed_precision": "no" if str(facts.precision) == "fp32" else facts.precision,

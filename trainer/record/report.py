@@ -144,4 +144,4 @@ class Report(dict):
         d = "" if result.d_last is None else f"d {result.d_first:.1e} to {result.d_last:.1e}; "
         yield f"{d}d·lr {rates}"
         if result.update_ratio is not None:
-            yield f"the text encoder's updates were {result.update_ratio:.2f} times the UNet's"
+            yield f"the text encoders' updates were {result.update_ratio:.2f} times the UNet's"

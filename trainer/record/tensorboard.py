@@ -7,10 +7,8 @@ import logging
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..parts import TEXT_ENCODER
+from ..parts import is_text_encoder
 from ..run.events import HeldoutLoss, StepRecord
-
-TAGS = {TEXT_ENCODER: "textencoder"}  # as kohya's sd-scripts names it
 
 
 class EventFiles:
@@ -34,7 +32,7 @@ class EventFiles:
             "d": event.d,
             "gradient_norm": event.gradient_norm,
         }
-        rates = {f"lr/d*lr/{TAGS.get(part, part)}": rate for part, rate in event.dlr.items()}
+        rates = {f"lr/d*lr/{_tag(part)}": rate for part, rate in event.dlr.items()}
         self._add(event.step, scalars | rates)
 
     def close(self) -> None:
@@ -60,3 +58,8 @@ class EventFiles:
             )
             return None
         return SummaryWriter(str(self.folder))
+
+
+def _tag(part: str) -> str:
+    """The part as kohya's sd-scripts names it, with the name of the text encoder behind."""
+    return f"textencoder/{part}" if is_text_encoder(part) else part

@@ -37,7 +37,7 @@ class StepMemory:
         largest = max(picture.latent.shape[-2] * picture.latent.shape[-1] for picture in pictures)
         pixels = largest * run.batch_size * precision.dtype.itemsize // 2
         return cls(
-            family.activation_bytes * pixels, family.checkpointed_bytes * pixels, BYTES_PER_VALUE * values
+            family.step.activations * pixels, family.step.checkpointed * pixels, BYTES_PER_VALUE * values
         )
 
     def bytes(self, checkpointing: bool) -> int:

@@ -37,7 +37,7 @@ class TrainingResult:
     d_last: float | None
     update_ratio: (
         float | None
-    )  # size of the text encoder's updates over the UNet's, per value; None for one part
+    )  # size of the text encoders' updates over the UNet's, per value; None for one kind of part
     update_share: float | None  # size of an update over the size of the weights, in the run's second half
     burns: tuple[Burn, ...]
     seconds: float

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ..errors import SettingError
-from ..parts import PARTS, TEXT_ENCODER, UNET
+from ..parts import KINDS, is_text_encoder
 from .declare import check_settings, setting
 from .growth import auto_growth
 from .presets import AUTO_GROWTH, NO_GROWTH_LIMIT, PRESETS
@@ -44,7 +44,7 @@ class OptimizerConfig:
     )
     text_encoder: float = setting(
         0.5,
-        "Speed of the text encoder, as a share of the learning rate above. 0.5 is truly half the UNet's"
+        "Speed of each text encoder, as a share of the learning rate above. 0.5 is truly half the UNet's"
         " speed: it burns more easily.",
         min=0.01,
         max=10.0,
@@ -150,7 +150,7 @@ class OptimizerConfig:
     )
     stop_text_encoder_percent: float = setting(
         TO_THE_END,
-        "The text encoder stops training at this share of the run, in percent. 30 to 50 keeps the model's"
+        "The text encoders stop training at this share of the run, in percent. 30 to 50 keeps the model's"
         " other words intact, and the rest of the run is faster.",
         min=1.0,
         max=100.0,
@@ -179,7 +179,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         check_recipe(self)
-        self.refuse_stopping(PARTS)
+        self.refuse_stopping(KINDS)
 
     def refuse_stopping(self, parts: Iterable[str]) -> None:
         """Raises `SettingError` where none of the trained parts trains to the end."""
@@ -207,8 +207,8 @@ class OptimizerConfig:
 
     def speed_of(self, part: str) -> float:
         """Share of the learning rate at which `part` trains."""
-        return {UNET: self.unet, TEXT_ENCODER: self.text_encoder}[part]
+        return self.text_encoder if is_text_encoder(part) else self.unet
 
     def stop_percent(self, part: str) -> float:
         """Share of the run, in percent, at which `part` stops training."""
-        return {UNET: self.stop_unet_percent, TEXT_ENCODER: self.stop_text_encoder_percent}[part]
+        return self.stop_text_encoder_percent if is_text_encoder(part) else self.stop_unet_percent

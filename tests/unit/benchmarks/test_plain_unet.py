@@ -68,7 +68,7 @@ def test_the_layers_that_a_lora_adapts_are_sd15s(sd15):
     """They are 192 in the UNet and 72 in the text encoder, in the shapes of benchmarks/optimizer.py."""
     for part, expected in sd15_layers().items():
         shapes = [tuple(module.weight.shape[:2]) for _, of_part, module in sd15.layers() if of_part == part]
-        assert len(shapes) == {"unet": 192, "text_encoder": 72}[part]
+        assert len(shapes) == {"unet": 192, "clip_l": 72}[part]
         assert Counter(shapes) == Counter(expected)
 
 

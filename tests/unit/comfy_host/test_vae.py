@@ -29,7 +29,8 @@ class Vae:
 def model(load_device="meta"):
     """Its device holds shapes alone: a latent that was brought there has lost its values."""
     inner = SimpleNamespace(
-        latent_format=SimpleNamespace(latent_channels=CHANNELS), process_latent_in=lambda latent: 0.5 * latent
+        latent_format=SimpleNamespace(latent_channels=CHANNELS, latent_dimensions=2),
+        process_latent_in=lambda latent: 0.5 * latent,
     )
     return SimpleNamespace(model=inner, load_device=torch.device(load_device))
 

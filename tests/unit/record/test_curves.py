@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from comfyui_dadapt_lora.trainer.errors import SettingError
-from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
+from comfyui_dadapt_lora.trainer.parts import UNET
 from comfyui_dadapt_lora.trainer.record.curves import (
     HELDOUT_COLOUR,
     RATE_COLOURS,
@@ -12,6 +12,8 @@ from comfyui_dadapt_lora.trainer.record.curves import (
     draw_report,
 )
 from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss
+
+from tests.unit.toy import TEXT_ENCODER
 
 SIZE = (800, 560)
 
@@ -57,7 +59,7 @@ def test_a_held_out_loss_that_was_not_finite_is_left_out():
 
 
 def test_a_part_that_does_not_train_has_no_line():
-    text_encoder = RATE_COLOURS[TEXT_ENCODER]
+    text_encoder = RATE_COLOURS[1]
     both, one = (draw_curves(records(text_encoder=trains), [], SIZE) for trains in (True, False))
     assert count(both, text_encoder) > 200 > 20 > count(one, text_encoder)
 

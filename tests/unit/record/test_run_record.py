@@ -231,4 +231,4 @@ def test_every_step_is_a_line_of_json(tmp_path):
     run.go()
     rows = [json.loads(line) for line in (run.folder / "steps.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
-    assert rows[0]["dlr"].keys() == {"unet", "text_encoder"}
+    assert rows[0]["dlr"].keys() == {"unet", "clip_l"}

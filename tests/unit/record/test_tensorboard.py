@@ -1,11 +1,13 @@
 """Event files, read back with TensorBoard's own reader."""
 
 import pytest
-from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
+from comfyui_dadapt_lora.trainer.parts import UNET
 from comfyui_dadapt_lora.trainer.record import tensorboard
 from comfyui_dadapt_lora.trainer.record.tensorboard import EventFiles
 from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss, StepRecord
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.unit.toy import TEXT_ENCODER
 
 
 def record(step, loss=0.1, text_encoder=None):
@@ -29,12 +31,12 @@ def test_scalars_have_the_tags_that_people_know(tmp_path):
     files.hear(HeldoutLoss(3, 0.07))
     files.close()
     read = EventAccumulator(str(tmp_path / "events")).Reload()
-    known = {"loss/current", "loss/average", "lr/d*lr/unet", "lr/d*lr/textencoder"}
+    known = {"loss/current", "loss/average", "lr/d*lr/unet", "lr/d*lr/textencoder/clip_l"}
     assert set(read.Tags()["scalars"]) == known | {"loss/heldout", "d", "gradient_norm"}
     assert [(event.step, event.value) for event in read.Scalars("loss/current")] == [
         (step, pytest.approx(0.1 * step)) for step in (1, 2, 3)
     ]
-    assert read.Scalars("lr/d*lr/textencoder")[0].value == pytest.approx(5e-5)
+    assert read.Scalars("lr/d*lr/textencoder/clip_l")[0].value == pytest.approx(5e-5)
 
 
 def test_what_is_not_there_is_left_out(tmp_path):
@@ -42,7 +44,7 @@ def test_what_is_not_there_is_left_out(tmp_path):
     files.hear(record(1, loss=None))
     files.close()
     read = EventAccumulator(str(tmp_path / "events")).Reload()
-    assert {"loss/current", "lr/d*lr/textencoder"}.isdisjoint(read.Tags()["scalars"])
+    assert {"loss/current", "lr/d*lr/textencoder/clip_l"}.isdisjoint(read.Tags()["scalars"])
 
 
 def test_nothing_is_written_before_the_first_record_or_without_tensorboard(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
-from tests.unit.toy import FP32
+from tests.unit.toy import FP32, TEXT_ENCODER, UNET
 
 
 def facts_of(steps, output):
@@ -21,6 +21,7 @@ def facts_of(steps, output):
         family=FAMILIES["SD15"],
         base_model="toy.safetensors",
         clip_skip=None,
+        parts=(UNET, TEXT_ENCODER),
         dataset=dataset,
         lora=LoraConfig(dim=4),
         recipe=OptimizerConfig().resolved(),

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
+from comfyui_dadapt_lora.trainer.parts import UNET
 from comfyui_dadapt_lora.trainer.precision import DTYPES, Precision
 from comfyui_dadapt_lora.trainer.run.advice import Advice, of_finished_run
 from comfyui_dadapt_lora.trainer.run.events import HeldoutLoss, StepRecord
 from comfyui_dadapt_lora.trainer.run.result import TrainingResult
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
+
+from tests.unit.toy import TEXT_ENCODER
 
 STEPS = 100
 

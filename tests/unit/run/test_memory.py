@@ -18,7 +18,7 @@ def memory(precision=torch.bfloat16, values=0, **run) -> StepMemory:
 
 def test_a_step_takes_the_largest_picture_times_the_batch_and_what_the_lora_takes():
     one = memory().bytes(checkpointing=False)
-    assert one == SD15.activation_bytes * 64 * 64
+    assert one == SD15.step.activations * 64 * 64
     assert memory(batch_size=4).bytes(checkpointing=False) == 4 * one
     assert memory(torch.float32).bytes(checkpointing=False) == 2 * one
     assert memory(values=1000).bytes(checkpointing=False) - one == 24_000

@@ -11,7 +11,7 @@ from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors
 from comfyui_dadapt_lora.trainer.adapters.hooks import attached
 from comfyui_dadapt_lora.trainer.errors import DivergedError, SettingError
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
-from comfyui_dadapt_lora.trainer.parts import TEXT_ENCODER, UNET
+from comfyui_dadapt_lora.trainer.parts import UNET
 from comfyui_dadapt_lora.trainer.precision import DTYPES, LossScale, Precision
 from comfyui_dadapt_lora.trainer.record.folder import append_record
 from comfyui_dadapt_lora.trainer.run import copies
@@ -29,6 +29,7 @@ from comfyui_dadapt_lora.trainer.settings.presets import PRESETS
 
 from tests.unit.toy import (
     FP32,
+    TEXT_ENCODER,
     ToyNetwork,
     adapters_of,
     measured,
