@@ -78,17 +78,17 @@ def _sizes(picture: LatentPicture) -> dict[str, int]:
     }
 
 
-def groups(conds: Sequence[Conds]) -> list[list[int]]:
+def groups(conds: Sequence[Conds], may_repeat: bool) -> list[list[int]]:
     """The places of a batch in groups, each of which the network computes at once.
 
-    Captions of different length share a group only where the network takes the shorter ones repeated up to
-    the longest. Where they would have to become longer than that (3 and 7 chunks: 21), or where the network
-    forbids it, they are computed apart: the same result, for less.
+    may_repeat: the network's result is the same when text is repeated, which holds for cross-attention alone.
+    Then shorter captions join longer ones, repeated up to their length. Captions that would have to become
+    longer than the longest (3 and 7 chunks: 21) are computed apart: the same result, for less.
     """
     found: list[list[int]] = []
     for place in sorted(range(len(conds)), key=lambda place: -_length(conds[place])):
         for group in found:
-            if _fits(conds[group[0]], conds[place]):
+            if _fits(conds[group[0]], conds[place], may_repeat):
                 group.append(place)
                 break
         else:
@@ -101,8 +101,9 @@ def joined(conds: Sequence[Conds]) -> dict[str, Any]:
     return comfy.samplers.cond_cat(list(conds))
 
 
-def _fits(longest: Conds, other: Conds) -> bool:
-    return comfy.samplers.cond_equal_size(longest, other) and _length(longest) % _length(other) == 0
+def _fits(longest: Conds, other: Conds, may_repeat: bool) -> bool:
+    times, rest = divmod(_length(longest), _length(other))
+    return rest == 0 and (times == 1 or may_repeat) and comfy.samplers.cond_equal_size(longest, other)
 
 
 def _length(conds: Conds) -> int:

@@ -37,6 +37,11 @@ class HostNetwork:
         return self.patcher.model.diffusion_model
 
     @property
+    def _is_unet(self) -> bool:
+        """Whether it is one of the UNets of SD 1.5 to SDXL, which read text by cross-attention alone."""
+        return isinstance(self.unet, UNetModel)
+
+    @property
     def weight_dtype(self) -> torch.dtype:
         return self.patcher.model.get_dtype()
 
@@ -83,7 +88,7 @@ class HostNetwork:
 
     def predict(self, noised: Tensor, levels: Levels, conditioning: Sequence[Conds]) -> Tensor:
         sigmas = levels.sigmas.to(self.device, torch.float32, non_blocking=True)
-        apart = groups(conditioning)
+        apart = groups(conditioning, may_repeat=self._is_unet)
         if len(apart) == 1:
             return self._output(noised, sigmas, conditioning)
         outputs = [
@@ -105,7 +110,7 @@ class HostNetwork:
 
         ComfyUI's UNets of SD 1.5 to SDXL do not write so, and are spared the copies.
         """
-        if not isinstance(self.unet, UNetModel):
+        if not self._is_unet:
             yield from self.unet.modules()
         for encoder in self.text_encoder.trained_encoders:
             yield from encoder.modules()

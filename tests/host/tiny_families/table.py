@@ -115,3 +115,6 @@ EDITORS: dict[str, TinyFamily] = {
         "WAN21_Vace", WAN_TEXT, configs.WAN | {"model_type": "vace", "vace_layers": 1, "vace_in_dim": 96}
     ),
 }
+
+# Networks that write over what a linear layer has read (`x += attention(x)`): they have no right gradients.
+WRITE_OVER = {"LTXV"}
