@@ -68,6 +68,11 @@ class _There(Tensor):
         return _computed(operation, arguments, named or {})
 
     @property
+    def __class__(self) -> type:
+        """That of every tensor of numbers, on whatever device it is."""
+        return Tensor
+
+    @property
     def data(self) -> Tensor:
         return self.detach()
 

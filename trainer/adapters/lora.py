@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ModelError
-from ..layers.adaptable import is_adaptable
+from ..layers.adaptable import is_adaptable, weight_shape
 
 
 @dataclass(eq=False)
@@ -47,7 +47,7 @@ def new_adapter(
     """
     if not is_adaptable(module):
         raise ModelError(f"{name}: expected a linear layer or a 2D convolution without groups, got {module}.")
-    down, up = init_lora(module.weight.shape, dim, generator)
+    down, up = init_lora(weight_shape(module), dim, generator)
     return LoraAdapter(name, part, module, nn.Parameter(down.to(device)), nn.Parameter(up.to(device)))
 
 
@@ -74,7 +74,8 @@ def count_values(adapters: Iterable[LoraAdapter]) -> int:
 
 def lora_values(modules: Iterable[nn.Module], dim: int) -> int:
     """The number of values in LoRAs of `dim` for these layers."""
-    return sum(dim * (module.weight[0].numel() + module.weight.shape[0]) for module in modules)
+    shapes = map(weight_shape, modules)
+    return sum(dim * (out + math.prod(inside)) for out, *inside in shapes)
 
 
 def lora_down(x: Tensor, module: nn.Module, down: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
+from .adaptable import is_adaptable
 from .convolution import quick_convolution
 from .wrapping import Forward, forwards_wrapped
 
@@ -36,11 +37,8 @@ def save_memory(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
     are layers whose weights are more than numbers.
     """
     scratch = _Scratch()
-    layers = [module for module in modules if isinstance(module, _KINDS) and _is_only_cast(module)]
+    layers = [module for module in modules if is_adaptable(module) and _is_only_cast(module)]
     return forwards_wrapped(layers, lambda module, forward: _FrozenLayer(module, forward, scratch))
-
-
-_KINDS = (nn.Linear, nn.Conv2d)
 
 
 def _is_only_cast(module: nn.Module) -> bool:

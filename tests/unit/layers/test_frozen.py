@@ -241,6 +241,28 @@ def test_layers_that_cast_by_themselves_find_their_weights_cast(stored, dtype):
     assert torch.equal(saving, plain)
 
 
+class NoLinear(nn.Module):
+    """As ComfyUI's linear layer of mixed precision, of which some have plain weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_features, self.out_features = 24, 16
+        self.weight = nn.Parameter(torch.randn(16, 24).half(), requires_grad=False)
+
+    def forward_comfy_cast_weights(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.to(x.dtype))
+
+    forward = forward_comfy_cast_weights
+
+
+def test_what_is_a_linear_layer_only_by_what_it_has_saves_little_too(monkeypatch):
+    layers, x = [NoLinear() for _ in range(3)], torch.randn(3, 24)
+    plain = input_gradient(layers[0], x, torch.float32)
+    with save_memory(layers):
+        assert torch.equal(input_gradient(layers[0], x, torch.float32), plain)
+        assert bytes_saved(layers, x, monkeypatch) == layers[0].weight.nbytes
+
+
 @pytest.mark.parametrize("weights, copies", [(torch.float16, 1), (torch.bfloat16, 0)])
 def test_of_layers_that_cast_by_themselves_no_copy_is_saved(weights, copies, monkeypatch):
     """This holds for weights in autocast's own dtype with an input in fp32 as well.
