@@ -44,7 +44,7 @@ class Subject:
         refuse_missing_package(recipe)
         precision = choose_precision(job.run.precision, compute_dtype(model), model.load_device)
         model, clip = without_dynamic_loading(computing_in(model, precision.dtype), clip)
-        refuse_quantized(model)
+        refuse_quantized(model, clip if encoders else None)
         layers = target_layers(model, clip, family, job.lora, encoders)
         return cls(model, clip, vae, family, precision, encoders, layers)
 
