@@ -15,9 +15,10 @@ import pytest
 from demo.stage import stage_checkpoint
 from devhost.base import prepare_base
 from devhost.client import Client
-from devhost.layout import Host
+from devhost.layout import PACK_NAME, Host
 from devhost.pack import load_pack
 from devhost.server import HostServer
+from tests.host.tiny_families.detection import CUSTOM_NODE, add_custom_node
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,7 +87,8 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """One ComfyUI for the session, with the demo's model and a few of its pictures.
+    """One ComfyUI for the session, with the demo's model, a few of its pictures, and nodes that output tiny
+    models of other families.
 
     On the CPU, where a prompt repeats bit for bit.
     """
@@ -98,8 +100,13 @@ def server(tmp_path_factory):
     copy_pictures(ROOT / "demo" / "dataset" / "heldout", registered / REGISTERED_FOLDER, 2)
     paths = base / "registered.yaml"
     paths.write_text(f"tests:\n    dadapt_datasets: {registered.as_posix()}\n", encoding="utf-8")
+    add_custom_node(base)
     with HostServer(
-        Host.from_environment(), base, device="cpu", arguments=("--extra-model-paths-config", str(paths))
+        Host.from_environment(),
+        base,
+        device="cpu",
+        arguments=("--extra-model-paths-config", str(paths)),
+        custom_nodes=(PACK_NAME, CUSTOM_NODE),
     ) as running:
         yield running
 
