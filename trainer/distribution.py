@@ -50,15 +50,21 @@ class Distribution:
             return self.shift
         return self.by_tokens.shift(self.by_tokens.tokens_of(shape))
 
+    @property
+    def shifts(self) -> tuple[float, ...]:
+        """The shift; where it goes by the size of the picture, those of its two sizes."""
+        if self.by_tokens is None:
+            return (self.shift,)
+        return tuple(map(self.by_tokens.shift, self.by_tokens.tokens))
+
     def __str__(self) -> str:
         """In words, without whose it is."""
         words = [self.kind]
         if self.kind == LOGIT_NORMAL and (self.mean, self.std) != (0, 1):
             words.append(f"mean {self.mean:g}, deviation {self.std:g}")
         if self.by_tokens:
-            few, many = self.by_tokens.tokens
-            at_few, at_many = map(self.by_tokens.shift, (few, many))
-            words.append(f"shift by size ({at_few:.2f} at {few} tokens, {at_many:.2f} at {many})")
+            sizes = zip(self.shifts, self.by_tokens.tokens, strict=True)
+            words.append("shift by size, " + " to ".join(f"{s:.2f} at {count} tokens" for s, count in sizes))
         elif self.shift != 1:
             words.append(f"shift {self.shift:g}")
         return ", ".join(words)

@@ -38,13 +38,16 @@ def uniform_of_step(seed: int, step: int, batch_size: int) -> Tensor:
     )
 
 
-def noise_of_step(seed: int, step: int, shape: Sequence[int], device: torch.device) -> Tensor:
+def noise_of_step(
+    seed: int, step: int, shape: Sequence[int], device: torch.device, what: str = "noise"
+) -> Tensor:
     """Normal noise of `shape` [batch, ...] for step `step`, in fp32 on `device`, each place drawn by itself.
 
-    It is drawn on the device where that has a generator, else on the CPU.
+    `what` it is for: other numbers for each. It is drawn on the device where that has a generator, else on
+    the CPU.
     """
     draws_on = device if device.type in HAVE_GENERATORS else CPU
     noise = torch.empty(tuple(shape), device=draws_on)
     for place, of_one in enumerate(noise):
-        of_one.normal_(generator=stream(seed, "noise", step, place, device=draws_on))
+        of_one.normal_(generator=stream(seed, what, step, place, device=draws_on))
     return noise.to(device)

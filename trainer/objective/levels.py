@@ -39,12 +39,17 @@ class Levels:
         It is computed from latents and noise, and not from their sum: at little noise the difference of large
         numbers would be left.
         """
-        return _mixed(
-            latents,
-            (1 - self.of_noised * self.of_latents) / self.slope,
-            noise,
-            -self.of_noised * self.of_noise / self.slope,
-        )
+        return _mixed(latents, self.target_of_latents, noise, self.target_of_noise)
+
+    @property
+    def target_of_latents(self) -> Tensor:
+        """How much of the latents is in the target."""
+        return (1 - self.of_noised * self.of_latents) / self.slope
+
+    @property
+    def target_of_noise(self) -> Tensor:
+        """How much of the noise is in the target."""
+        return -self.of_noised * self.of_noise / self.slope
 
 
 def _mixed(latents: Tensor, of_latents: Tensor, noise: Tensor, of_noise: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig, FolderCh
 from comfyui_dadapt_lora.trainer.settings.declare import limits_of
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
 from comfyui_dadapt_lora.trainer.settings.lora_file import LoraFileConfig
+from comfyui_dadapt_lora.trainer.settings.objective import ObjectiveConfig
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
 from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 from comfyui_dadapt_lora.trainer.settings.schedule import rate_factor, warmup_steps
@@ -113,6 +114,30 @@ def test_alpha_that_is_dim_is_accepted(alpha):
         (lambda: OptimizerConfig(adamw_rate=1e-3), "preset 'guide 2023' does not use .* adamw rate"),
         (lambda: OptimizerConfig(decouple=False), "decouple on, or weight decay 0"),
         (lambda: OptimizerConfig(growth_rate=0.5), "d cannot shrink"),
+        (
+            lambda: ObjectiveConfig(least_noise=0.6, most_noise=0.6),
+            r"least noise 0\.6 and most noise 0\.6: expected least noise below most noise",
+        ),
+        (lambda: ObjectiveConfig(shift=0.001), r"shift: expected 0 \(auto\) or at least 0\.01, got 0\.001"),
+        (
+            lambda: ObjectiveConfig(noise_levels="uniform", logit_mean=0.5),
+            r"logit mean 0\.5 has no effect without noise levels 'logit-normal'\. Set it back to 0, or",
+        ),
+        (
+            lambda: ObjectiveConfig(logit_std=2),
+            "logit std 2 has no effect without noise levels 'logit-normal'",
+        ),
+        (
+            lambda: ObjectiveConfig(huber_c=0.2),
+            "huber c 0.2 has no effect without loss 'huber' or 'smooth l1'",
+        ),
+        (
+            lambda: ObjectiveConfig(weighting="debiased", min_snr_gamma=1),
+            "min snr gamma 1 has no effect without weighting 'min-SNR'. Set it back to 5",
+        ),
+        (lambda: ObjectiveConfig(multires_discount=0.5), "has no effect without multires iterations"),
+        (lambda: ObjectiveConfig(loss="l2"), "loss: expected one of 'mse', 'huber', 'smooth l1', got 'l2'"),
+        (lambda: ObjectiveConfig(noise_offset=-0.1), "noise offset: expected at least 0"),
         (lambda: RunConfig(duration=0), "duration: expected at least 1"),
         (lambda: RunConfig(duration_unit="hours"), "duration unit: expected one of 'steps', 'epochs'"),
         (lambda: DatasetConfig(heldout_share=0.9), "heldout share: expected at most 0.5"),
@@ -130,7 +155,8 @@ def test_what_cannot_work_is_refused_in_words(settings, reason):
 
 
 ALL_SETTINGS = [
-    *(FolderChoice, DatasetConfig, LoraConfig, OptimizerConfig, RunConfig, LoraFileConfig, CurvesConfig)
+    *(FolderChoice, DatasetConfig, LoraConfig, OptimizerConfig, ObjectiveConfig),
+    *(RunConfig, LoraFileConfig, CurvesConfig),
 ]
 
 
