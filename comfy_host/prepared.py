@@ -10,6 +10,7 @@ from ..trainer.data.latents import LatentPicture
 from ..trainer.layers.checkpointing import checkpointed
 from ..trainer.layers.frozen import save_memory
 from ..trainer.objective.grid import LossGrid
+from ..trainer.objective.objective import Objective
 from ..trainer.run.work import Work
 from ..trainer.seeds import stream
 from .inference_tensors import trainable
@@ -31,7 +32,7 @@ class Prepared:
     heldout: Sequence[LatentPicture]
     checkpointing: bool
 
-    def work(self, job: Job) -> Work:
+    def work(self, job: Job, objective: Objective) -> Work:
         """The run, as the trainer knows it."""
         grid = LossGrid.draw(self.heldout, stream(HELDOUT_SEED, "heldout")) if self.heldout else None
         return Work(
@@ -42,6 +43,7 @@ class Prepared:
             run=job.run,
             precision=self.subject.precision,
             heldout=grid,
+            objective=objective,
         )
 
     @contextmanager

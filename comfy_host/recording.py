@@ -1,5 +1,6 @@
 """The record of a run: what it says of the model, of the graph before it, and of what it was given."""
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 
 from ..trainer.adapters.lora import count_values, layers_by_part
@@ -28,6 +29,7 @@ def facts_of(work: Work, plan: Plan, prepared: Prepared, job: Job) -> RunFacts:
         dataset=job.dataset,
         lora=job.lora,
         recipe=plan.recipe,
+        objective=plan.objective,
         run=job.run,
         precision=work.precision,
         steps=plan.steps,
@@ -41,11 +43,15 @@ def what_was_found(facts: RunFacts, work: Work, prepared: Prepared) -> list[str]
     return [*what_ran(facts, _setup(work, prepared)), *_upstream(prepared)]
 
 
-def tell_before_the_run(record: RunRecord, prepared: Prepared, progress: Progress) -> None:
-    """What a person should hear before the first step."""
+def tell_before_the_run(
+    record: RunRecord, prepared: Prepared, progress: Progress, warnings: Iterable[str]
+) -> None:
+    """What a person should hear before the first step: `warnings`, and what there is beside them."""
     for problem in problems_of(record.facts.dataset):
         record.hear(Notice(0, problem))
     record.tell_of_preset()
+    for warning in warnings:
+        record.hear(Notice(0, warning))
     if any(map(is_loaded_in_part, prepared.network.patchers)):
         record.hear(
             Notice(

@@ -15,7 +15,7 @@ from .output_files import new_run_place, runs_on_disk
 from .prepare import prepare
 from .progress import Progress
 from .recording import facts_of, output_of, tell_before_the_run, what_was_found
-from .subject import Subject
+from .task import Task
 
 
 def train_lora(
@@ -29,13 +29,14 @@ def train_lora(
     # first, because that it cannot be written to has to be said before hours of training
     place = new_run_place(job.dataset.name)
     with removed_if_no_step(place):
-        prepared = prepare(Subject.of(model, clip, vae, job), job, progress)
+        task = Task.of(model, clip, vae, job)
+        prepared = prepare(task.subject, job, progress)
         with prepared.entered(), out_of_memory_explained():
-            work = prepared.work(job)
+            work = prepared.work(job, task.objective)
             plan = Plan.of(work)
             facts = facts_of(work, plan, prepared, job)
             found = [*what_was_found(facts, work, prepared), *earlier_runs]
             record = RunRecord(facts, place, found, [progress, *watchers], progress.finished)
-            tell_before_the_run(record, prepared, progress)
+            tell_before_the_run(record, prepared, progress, task.predicts.warnings())
             Training.of(work, plan, record.hear, progress.control, record.owners()).run()
     return output_of(record, prepared), record.report

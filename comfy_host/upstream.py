@@ -1,6 +1,11 @@
 """What the graph did to MODEL and CLIP before Train, and which checkpoint they came from."""
 
 from collections.abc import Iterator
+from pathlib import Path
+
+import folder_paths
+
+FOLDERS = {"ckpt_name": "checkpoints", "unet_name": "diffusion_models"}  # by the input that names a file
 
 
 def found_upstream(model, clip, clip_skip: int | None) -> Iterator[str]:
@@ -43,13 +48,26 @@ def checkpoint_name(prompt: dict | None, node_id: str | None) -> str:
 
     "unknown" where it does not say.
     """
+    loaded = _loaded_file(prompt, node_id)
+    return loaded[1].replace("\\", "/").rsplit("/", 1)[-1] if loaded else "unknown"
+
+
+def checkpoint_file(prompt: dict | None, node_id: str | None) -> Path | None:
+    """Where that file lies. None where the graph does not say, or the file is gone."""
+    loaded = _loaded_file(prompt, node_id)
+    path = folder_paths.get_full_path(*loaded) if loaded else None
+    return Path(path) if path else None
+
+
+def _loaded_file(prompt: dict | None, node_id: str | None) -> tuple[str, str] | None:
+    """ComfyUI's name of the folder, and the file's name below it."""
     visited: set[str] = set()
     while prompt and node_id in prompt and node_id not in visited:
         visited.add(node_id)
         inputs = prompt[node_id].get("inputs", {})
-        for name in ("ckpt_name", "unet_name"):
+        for name, folder in FOLDERS.items():
             if isinstance(inputs.get(name), str):
-                return inputs[name].replace("\\", "/").rsplit("/", 1)[-1]
+                return folder, inputs[name]
         link = inputs.get("model")
         node_id = str(link[0]) if isinstance(link, list) else None
-    return "unknown"
+    return None

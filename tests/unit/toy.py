@@ -10,6 +10,7 @@ from comfyui_dadapt_lora.trainer.adapters.lora import new_adapter
 from comfyui_dadapt_lora.trainer.data.latents import LatentPicture
 from comfyui_dadapt_lora.trainer.objective.grid import LossGrid
 from comfyui_dadapt_lora.trainer.objective.levels import Levels
+from comfyui_dadapt_lora.trainer.objective.objective import Objective
 from comfyui_dadapt_lora.trainer.parts import UNET
 from comfyui_dadapt_lora.trainer.precision import Precision
 from comfyui_dadapt_lora.trainer.run.events import StepRecord
@@ -24,6 +25,7 @@ TEXT_ENCODER = "clip_l"
 WORDS = {"red": 0, "blue": 1}
 CHANNELS, TOKENS = 4, 8
 FP32 = Precision(torch.float32, torch.device("cpu"))
+PLAIN = Objective()
 
 
 class ToyNetwork:
@@ -77,7 +79,7 @@ def adapters_of(network, seed=0, dim=4):
 
 def training(
     network, adapters, steps=10, seed=0, tell=None, precision=FP32, heldout=None, data=None, control=None,
-    measure_every=0, save_every=0, batch_size=2, **recipe
+    measure_every=0, save_every=0, batch_size=2, objective=PLAIN, **recipe
 ):  # fmt: skip
     """A run that has not begun."""
     settings = RunConfig(
@@ -95,6 +97,7 @@ def training(
         run=settings,
         precision=precision,
         heldout=heldout,
+        objective=objective,
     )
     return Training.of(work, Plan.of(work), tell or (lambda event: None), control)
 

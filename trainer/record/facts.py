@@ -6,6 +6,7 @@ from datetime import datetime
 
 from ..data.dataset import Dataset
 from ..families import Family
+from ..objective.objective import Objective
 from ..parts import label_of
 from ..precision import Precision
 from ..settings.lora import LoraConfig
@@ -26,6 +27,7 @@ class RunFacts:
     dataset: Dataset
     lora: LoraConfig
     recipe: OptimizerConfig  # resolved: what the preset stands for
+    objective: Objective
     run: RunConfig
     precision: Precision
     steps: int  # of the whole run
@@ -54,6 +56,7 @@ def what_ran(facts: RunFacts, setup: Setup) -> Iterator[str]:
     )
     recipe = facts.recipe
     yield f"recipe '{recipe.preset}': {recipe.schedule}, warmup {recipe.warmup_percent:g}%"
+    yield from facts.objective.lines()
     mean = facts.dataset.pictures_per_epoch / facts.steps_per_epoch
     if mean < FULL * facts.run.batch_size:
         yield (

@@ -10,9 +10,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..data.dataset import Dataset
+from ..objective.objective import Objective
+from ..objective.prediction import EPS, V
 from ..parts import UNET, text_encoders
 from ..run.events import StepRecord
 from ..settings.lora import ALL
+from ..settings.objective import DEBIASED, HUBER, MIN_SNR, MSE, SMOOTH_L1
 from ..settings.optimizer import OptimizerConfig
 from ..settings.schedule import warmup_steps
 from .facts import RunFacts
@@ -26,6 +29,8 @@ DADAPT_NAMES = {
     "reference": "dadaptation.DAdaptAdam",
     "fast": "comfyui_dadapt_lora.trainer.optim.dadapt.DAdaptAdam",
 }
+LOSS_TYPES = {MSE: "l2", HUBER: "huber", SMOOTH_L1: "smooth_l1"}
+PREDICTION_TYPES = {EPS: "epsilon", V: "v"}  # a flow has none
 TITLE_KEYS = ("modelspec.title", "ss_output_name")  # set by whoever names the file
 
 
@@ -35,6 +40,7 @@ def training_metadata(facts: RunFacts, last: StepRecord) -> dict[str, str]:
         **_of_model(facts),
         **_of_network(facts),
         **_of_optimizer(facts),
+        **_of_objective(facts.objective),
         **_of_pictures(facts),
         **_of_steps(facts, last),
     }
@@ -51,7 +57,7 @@ def _of_model(facts: RunFacts) -> dict[str, Any]:
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": f"{facts.family.files.architecture}/lora",
         "modelspec.implementation": "diffusers",
-        "modelspec.prediction_type": "epsilon",
+        "modelspec.prediction_type": PREDICTION_TYPES.get(facts.objective.prediction.kind),
         "ss_base_model_version": facts.family.files.base_version,
         "ss_sd_model_name": facts.base_model,
         "ss_v2": False,
@@ -86,6 +92,26 @@ def _of_optimizer(facts: RunFacts) -> dict[str, Any]:
         "ss_lr_scheduler": f"{recipe.schedule}_with_warmup",
         "ss_lr_warmup_steps": warmup_steps(facts.steps, recipe.warmup_percent),
         "ss_mixed_precision": "no" if str(facts.precision) == "fp32" else facts.precision,
+    }
+
+
+def _of_objective(objective: Objective) -> dict[str, Any]:
+    noise, distance, weighting = objective.noise, objective.distance, objective.weighting
+    is_multires = noise.multires_iterations > 0
+    is_huber = distance.kind != MSE
+    return {
+        "ss_loss_type": LOSS_TYPES[distance.kind],
+        "ss_huber_schedule": "constant" if is_huber else None,
+        "ss_huber_c": distance.c if is_huber else None,
+        "ss_huber_scale": 1.0 if is_huber else None,
+        "ss_min_snr_gamma": weighting.gamma if weighting.kind == MIN_SNR else None,
+        "ss_debiased_estimation": weighting.kind == DEBIASED,
+        "ss_noise_offset": noise.offset or None,
+        "ss_multires_noise_iterations": noise.multires_iterations or None,
+        "ss_multires_noise_discount": noise.multires_discount if is_multires else None,
+        "ss_ip_noise_gamma": noise.perturbation or None,
+        "ss_zero_terminal_snr": objective.prediction.zero_terminal_snr and not objective.prediction.is_flow,
+        "ss_dadapt_objective": json.dumps(objective.identity()),
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..data.order import Order
+from ..objective.objective import Objective
 from ..settings.optimizer import NEVER_FROZEN, TO_THE_END, OptimizerConfig
 from ..settings.run import RunConfig
 from ..settings.schedule import rate_factor, warmup_steps
@@ -19,6 +20,7 @@ class Plan:
     """What a run is going to do. Steps are counted from 0 where something happens before them."""
 
     recipe: OptimizerConfig  # resolved: what the preset stands for
+    objective: Objective
     seed: int
     batch_size: int
     steps: int
@@ -39,6 +41,7 @@ class Plan:
         never = recipe.freeze_d_percent == NEVER_FROZEN
         return cls(
             recipe=recipe,
+            objective=work.objective,
             seed=run.seed,
             batch_size=run.batch_size,
             steps=steps,
@@ -52,6 +55,7 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What two processes of one run must have in common, as plain values."""
         return asdict(self.recipe) | {
+            "objective": self.objective.identity(),
             "seed": self.seed,
             "batch_size": self.batch_size,
             "steps": self.steps,

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..data.order import Batch, Order
 from ..errors import DivergedError
-from ..objective.loss import losses
 from ..objective.network import Network
+from ..objective.objective import Objective
 from ..optim.base import Numbers, RunOptimizer
 from ..precision import Precision
-from ..seeds import noise_of_step, uniform_of_step
+from ..seeds import uniform_of_step
 from .work import Work
 
 # Steps that are not finite before a run is given up; enough to halve an fp16 loss scale down to 1.
@@ -23,10 +23,17 @@ class TrainingStep:
     """Does one step after the other, and counts those that were left out because a number was not finite."""
 
     def __init__(
-        self, network: Network, order: Order, optimizer: RunOptimizer, precision: Precision, seed: int
+        self,
+        network: Network,
+        order: Order,
+        objective: Objective,
+        optimizer: RunOptimizer,
+        precision: Precision,
+        seed: int,
     ) -> None:
         self.network = network
         self.order = order
+        self.objective = objective
         self.optimizer = optimizer
         self.precision = precision
         self.seed = seed
@@ -36,7 +43,7 @@ class TrainingStep:
 
     @classmethod
     def of(cls, work: Work, optimizer: RunOptimizer) -> "TrainingStep":
-        return cls(work.network, work.order, optimizer, work.precision, work.run.seed)
+        return cls(work.network, work.order, work.objective, optimizer, work.precision, work.run.seed)
 
     def __call__(self, step: int) -> tuple[Batch, Numbers]:
         """What step `step`, from 0, showed, and its numbers. Where they are not finite, nothing was changed.
@@ -54,12 +61,13 @@ class TrainingStep:
 
     def _backward(self, step: int, batch: Batch) -> Tensor:
         """Makes gradients of the scaled mean loss. Returns that loss unscaled, 0-dim, on the device."""
-        device = self.network.device
-        latents = batch.latents.to(device, non_blocking=True)
-        noise = noise_of_step(self.seed, step, latents.shape, device)
-        levels = self.network.levels(uniform_of_step(self.seed, step, len(latents)))
+        network, objective = self.network, self.objective
+        latents = batch.latents.to(network.device, non_blocking=True)
+        noise = objective.noise.of_step(self.seed, step, latents.shape, network.device)
+        u = objective.drawn.u(uniform_of_step(self.seed, step, len(latents)), latents.shape)
+        levels = network.levels(u)
         with self.precision.autocast():
-            loss = losses(self.network, batch.pictures, latents, noise, levels).mean()
+            loss = objective.loss(network, batch.pictures, latents, noise, levels)
         (loss * self.loss_scale.value).backward()
         return loss.detach()
 

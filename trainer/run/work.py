@@ -11,9 +11,12 @@ from ..data.latents import LatentPicture
 from ..data.order import Order
 from ..objective.grid import LossGrid
 from ..objective.network import Network
+from ..objective.objective import Objective
 from ..precision import Precision
 from ..settings.optimizer import OptimizerConfig
 from ..settings.run import RunConfig
+
+PLAIN = Objective()
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Work:
     run: RunConfig
     precision: Precision
     heldout: LossGrid | None = None  # measured along the run
+    objective: Objective = PLAIN
 
     @cached_property
     def order(self) -> Order:

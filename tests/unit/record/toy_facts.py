@@ -5,6 +5,7 @@ from datetime import datetime, timezone
 from comfyui_dadapt_lora.trainer.data.dataset import Dataset
 from comfyui_dadapt_lora.trainer.data.folder import LeftOut
 from comfyui_dadapt_lora.trainer.families import FAMILIES
+from comfyui_dadapt_lora.trainer.objective.objective import Objective
 from comfyui_dadapt_lora.trainer.record.facts import RunFacts
 from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
@@ -13,8 +14,10 @@ from comfyui_dadapt_lora.trainer.settings.run import RunConfig
 
 from tests.unit.toy import FP32, TEXT_ENCODER, UNET
 
+PLAIN = Objective()
 
-def facts_of(steps, output):
+
+def facts_of(steps, output, objective=PLAIN):
     """Of a run of `steps` whose output is the "best" or the "last" LoRA."""
     dataset = Dataset("toys", DatasetConfig(), (), (), (), LeftOut((), ()))
     return RunFacts(
@@ -25,6 +28,7 @@ def facts_of(steps, output):
         dataset=dataset,
         lora=LoraConfig(dim=4),
         recipe=OptimizerConfig().resolved(),
+        objective=objective,
         run=RunConfig(duration=steps, hand_on=output),
         precision=FP32,
         steps=steps,

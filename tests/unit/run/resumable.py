@@ -1,7 +1,11 @@
 """Runs with everything that can be lost, for tests of going on with them."""
 
 import torch
+from comfyui_dadapt_lora.trainer.distribution import Distribution
+from comfyui_dadapt_lora.trainer.objective.objective import Objective
+from comfyui_dadapt_lora.trainer.objective.prediction import Prediction
 from comfyui_dadapt_lora.trainer.precision import LossScale, Precision
+from comfyui_dadapt_lora.trainer.settings.objective import ObjectiveConfig
 
 from tests.unit.run.burning import Brittle
 from tests.unit.toy import FP32, ToyNetwork, adapters_of, toy_grid, training
@@ -33,6 +37,7 @@ def begun(settings, tell=None):
     settings = dict(settings)
     network = NETWORKS.get(settings.pop("network", ""), ToyNetwork)()
     scaled = settings.pop("scaled", False)
+    chosen = ObjectiveConfig(**settings.pop("objective", {}))
     adapters = adapters_of(network, dim=settings.pop("dim", 4))
     one = training(
         network,
@@ -44,6 +49,7 @@ def begun(settings, tell=None):
         save_every=7,
         precision=Scaled(FP32.dtype, FP32.device) if scaled else FP32,
         tell=tell,
+        objective=Objective.of(chosen, Distribution(), Prediction()),
         **settings,
     )
     return one, adapters

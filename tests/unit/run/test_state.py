@@ -33,6 +33,17 @@ RUNS = {
     "s in bf16": {"s_in_bf16": True, "growth_rate": 1.2},
     "burning": {**BURNING, "network": "brittle"},
     "burning, average": {**BURNING, "network": "brittle", "ema": 0.9},
+    "objective": {
+        "objective": {
+            "noise_levels": "logit-normal",
+            "least_noise": 0.1,
+            "loss": "huber",
+            "weighting": "min-SNR",
+            "noise_offset": 0.1,
+            "multires_iterations": 3,
+            "input_perturbation": 0.1,
+        }
+    },
     "AdamW, stopped part": {"preset": "AdamW", "stop_text_encoder_percent": 50.0},
     EVERYTHING: {
         "ema": 0.9,
