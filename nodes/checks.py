@@ -13,6 +13,7 @@ from ..trainer.errors import SettingError, TrainerError, shown
 from ..trainer.record.report import Report
 from ..trainer.settings.declare import checked, limits_of
 from ..trainer.settings.lora import LoraConfig
+from ..trainer.settings.objective import ObjectiveConfig
 from ..trainer.settings.optimizer import OptimizerConfig
 from . import schema
 
@@ -42,6 +43,7 @@ LINKS = {  # of all nodes, by the name of the input
     "dataset": Link(schema.Dataset.io_type, "Load Dataset", _is(Dataset)),
     "lora_config": Link(schema.LoraConfig.io_type, "LoRA Config", _is(LoraConfig)),
     "optimizer": Link(schema.Optimizer.io_type, "DAdapt Optimizer", _is(OptimizerConfig)),
+    "objective": Link(schema.Objective.io_type, "Training Objective", _is(ObjectiveConfig)),
     "lora": Link(schema.LoraModel.io_type, "Train", _is(dict)),
     "report": Link(schema.ReportOnly.io_type, "Train", _is(Report)),
 }

@@ -8,8 +8,12 @@ from .optimizer import OptimizerNode
 from .save_lora import SaveLoRA
 from .train import Train
 from .training_curves import TrainingCurves
+from .training_objective import TrainingObjective
 
 
 class DAdaptLoRAExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadDataset, LoRAConfigNode, OptimizerNode, Train, SaveLoRA, TrainingCurves]
+        return [
+            *(LoadDataset, LoRAConfigNode, OptimizerNode, TrainingObjective),
+            *(Train, SaveLoRA, TrainingCurves),
+        ]

@@ -16,6 +16,7 @@ CATEGORY = "training/DAdapt LoRA"
 Dataset = io.Custom("DADAPT_DATASET")
 LoraConfig = io.Custom("DADAPT_LORA_CONFIG")
 Optimizer = io.Custom("DADAPT_OPTIMIZER")
+Objective = io.Custom("DADAPT_OBJECTIVE")
 Report = io.Custom("DADAPT_REPORT,LOSS_MAP")  # an output; also what ComfyUI's Plot Loss Graph takes
 ReportOnly = io.Custom("DADAPT_REPORT")  # an input: a loss map alone does not do
 LoraModel = io.Custom("LORA_MODEL")

@@ -4,19 +4,20 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..comfy_host.job import Job
+from ..comfy_host.job import OF_THE_FAMILY, Job
 from ..comfy_host.lora_model import apply_lora
 from ..comfy_host.progress import Progress
 from ..comfy_host.train_lora import train_lora
-from ..comfy_host.upstream import checkpoint_name
+from ..comfy_host.upstream import checkpoint_file, checkpoint_name
 from ..trainer.data.dataset import Dataset
 from ..trainer.settings.lora import LoraConfig
+from ..trainer.settings.objective import ObjectiveConfig
 from ..trainer.settings.optimizer import OptimizerConfig
 from ..trainer.settings.run import RunConfig
 from . import schema
 from .checks import Refusal, refusal, refuse_wrong_links
 
-LINKS = ("model", "clip", "vae", "dataset", "lora_config", "optimizer")
+LINKS = ("model", "clip", "vae", "dataset", "lora_config", "optimizer", "objective")
 
 
 class Train(io.ComfyNode):
@@ -43,6 +44,11 @@ class Train(io.ComfyNode):
                 schema.Dataset.Input("dataset", tooltip="From Load Dataset."),
                 schema.LoraConfig.Input("lora_config", tooltip="From LoRA Config."),
                 schema.Optimizer.Input("optimizer", tooltip="From DAdapt Optimizer."),
+                schema.Objective.Input(
+                    "objective",
+                    optional=True,
+                    tooltip="From Training Objective. Without it, as the model's family is usually trained.",
+                ),
                 *schema.inputs_of(RunConfig),
             ],
             outputs=_outputs(),
@@ -63,13 +69,28 @@ class Train(io.ComfyNode):
         dataset: Dataset,
         lora_config: LoraConfig,
         optimizer: OptimizerConfig,
+        objective: ObjectiveConfig = OF_THE_FAMILY,
         **run: Any,
     ) -> io.NodeOutput:
         refuse_wrong_links(
-            model=model, clip=clip, vae=vae, dataset=dataset, lora_config=lora_config, optimizer=optimizer
+            model=model,
+            clip=clip,
+            vae=vae,
+            dataset=dataset,
+            lora_config=lora_config,
+            optimizer=optimizer,
+            objective=objective,
         )
-        base_model = checkpoint_name(cls.hidden.prompt, cls.hidden.unique_id)
-        job = Job(dataset, lora_config, optimizer, RunConfig(**run), base_model)
+        graph = (cls.hidden.prompt, cls.hidden.unique_id)
+        job = Job(
+            dataset=dataset,
+            lora=lora_config,
+            recipe=optimizer,
+            run=RunConfig(**run),
+            base_model=checkpoint_name(*graph),
+            checkpoint=checkpoint_file(*graph),
+            objective=objective,
+        )
         lora, report = train_lora(model, clip, vae, job, Progress(cls.hidden.unique_id))
         return io.NodeOutput(
             *apply_lora(model, clip, lora), lora, report, ui={"dadapt_report": [report.summary()]}
