@@ -18,6 +18,10 @@ from .sampling import NoiseLevels
 
 # Names in a checkpoint that ComfyUI looks for in one of SDXL only, and what they mean
 _KEYS = {"v_pred": V, "edm_vpred.sigma_max": V, "edm_mean": EDM}
+_NODES = {
+    V: "ModelSamplingDiscrete before Train, with sampling 'v_prediction'",
+    EDM: "ModelSamplingContinuousEDM before Train, with sampling 'edm_playground_v2.5'",
+}
 _MODELSPEC = {"epsilon": EPS, "v": V}  # modelspec.prediction_type, in the header of the file
 _PLACES = torch.arange(100, dtype=torch.float64) / 99 * (1 - 2**-53)  # u, the last one at the most noise
 
@@ -51,8 +55,7 @@ class Predicts:
         raise ModelError(
             f"The checkpoint's file says that it predicts {WORDS[self.in_file]}, and ComfyUI takes it for one"
             f" of {self.used}: trained like that, the LoRA would be of no use. Put the node"
-            " ModelSamplingDiscrete before Train, with sampling 'v_prediction'; or with 'eps', if the file is"
-            " wrong."
+            f" {_NODES[self.in_file]}; or ModelSamplingDiscrete with 'eps', if the file is wrong."
         )
 
     def warnings(self) -> Iterator[str]:

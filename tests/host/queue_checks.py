@@ -23,6 +23,8 @@ import execution  # noqa: E402
 from comfyui_dadapt_lora.nodes import schema  # noqa: E402
 from comfyui_dadapt_lora.nodes.extension import DAdaptLoRAExtension  # noqa: E402
 from comfyui_dadapt_lora.trainer.errors import TrainerError  # noqa: E402
+from comfyui_dadapt_lora.trainer.settings.declare import limits_of  # noqa: E402
+from comfyui_dadapt_lora.trainer.settings.objective import ObjectiveConfig  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import nodes  # noqa: E402
@@ -52,7 +54,9 @@ VALUES = {
     "link to another type": ["2", 1],
     "missing": MISSING,
 }
-EXECUTED_FIRST = {"DAdaptLoadDataset", "DAdaptLoRAConfig", "DAdaptOptimizer"}  # they take no links
+EXECUTED_FIRST = {  # they take no links
+    *("DAdaptLoadDataset", "DAdaptLoRAConfig", "DAdaptOptimizer", "DAdaptTrainingObjective")
+}
 NOT_VALIDATION = ("exception_during_validation", "exception_during_inner_validation")
 
 
@@ -169,6 +173,11 @@ def told(prompt) -> dict:
         "dataset null": ("DAdaptTrain", {"dataset": None}),
         "optimizer from a LoRA Config": ("DAdaptTrain", {"optimizer": ["3", 0]}),
         "precision 'fp8'": ("DAdaptTrain", {"precision": "fp8"}),
+        "objective from a LoRA Config": ("DAdaptTrain", {"objective": ["3", 0]}),
+        "objective null": ("DAdaptTrain", {"objective": None}),
+        "least noise above most": ("DAdaptTrainingObjective", {"least_noise": 0.5, "most_noise": 0.4}),
+        "huber_c without huber": ("DAdaptTrainingObjective", {"huber_c": 0.5}),
+        "weighting 'min-snr'": ("DAdaptTrainingObjective", {"weighting": "min-snr"}),
         "an input that is not there": ("DAdaptTrain", {"speed": ["1", 0]}),
         "width 10": ("DAdaptTrainingCurves", {"width": 10}),
         "a list for a folder": ("DAdaptLoadDataset", {"folder": {"__value__": ["a"]}}),
@@ -176,6 +185,16 @@ def told(prompt) -> dict:
     return {
         name: errors(queued(changed_by(prompt, kind, **inputs))) for name, (kind, inputs) in cases.items()
     }
+
+
+def with_objective(prompt):
+    """The workflow with the node that there was none of when it was saved, every field as it is new."""
+    changed = deepcopy(prompt)
+    fields = {name: default for name, (default, _) in limits_of(ObjectiveConfig).items()}
+    changed["1000"] = {"class_type": "DAdaptTrainingObjective", "inputs": fields}
+    (train,) = [node for node in changed.values() if node["class_type"] == "DAdaptTrain"]
+    train["inputs"]["objective"] = ["1000", 0]
+    return changed
 
 
 def errors(answer) -> list[str]:
@@ -245,15 +264,17 @@ def main():
     found = ours()
     nodes.NODE_CLASS_MAPPINGS.update(found)
     prompt = json.loads((SAVED / "api.json").read_text(encoding="utf-8"))
+    newer = with_objective(prompt)
     result = {
         "misspelled": misspelled(),
         "accepted": accepted(prompt),
-        "told": told(prompt),
+        "told": told(newer),
+        "with an objective": errors(queued(newer)),
         "linked": linked(prompt),
         "without defaults": without_defaults(found, prompt),
         "by position": read_by_position(found),
-        "links": brought_by_links(found, prompt),
-        "fuzzed": fuzzed(found, prompt),
+        "links": brought_by_links(found, newer),
+        "fuzzed": fuzzed(found, newer),
     }
     sys.stdout.write(json.dumps(result) + "\n")
 

@@ -48,6 +48,22 @@ DEFAULTS = {
         "adamw_rate": 5e-4,
         "s_in_bf16": False,
     },
+    "DAdaptTrainingObjective": {
+        "noise_levels": "family",
+        "logit_mean": 0.0,
+        "logit_std": 1.0,
+        "shift": 0.0,
+        "least_noise": 0.0,
+        "most_noise": 1.0,
+        "loss": "mse",
+        "huber_c": 0.1,
+        "weighting": "none",
+        "min_snr_gamma": 5.0,
+        "noise_offset": 0.0,
+        "multires_iterations": 0,
+        "multires_discount": 0.3,
+        "input_perturbation": 0.0,
+    },
     "DAdaptTrain": {
         "duration": 1000,
         "duration_unit": "steps",
@@ -66,7 +82,11 @@ LINKS = {
     "DAdaptLoadDataset": [],
     "DAdaptLoRAConfig": [],
     "DAdaptOptimizer": [],
-    "DAdaptTrain": ["MODEL", "CLIP", "VAE", "DADAPT_DATASET", "DADAPT_LORA_CONFIG", "DADAPT_OPTIMIZER"],
+    "DAdaptTrainingObjective": [],
+    "DAdaptTrain": [
+        *("MODEL", "CLIP", "VAE", "DADAPT_DATASET", "DADAPT_LORA_CONFIG", "DADAPT_OPTIMIZER"),
+        "DADAPT_OBJECTIVE",
+    ],
     "DAdaptSaveLoRA": ["LORA_MODEL"],
     "DAdaptTrainingCurves": ["DADAPT_REPORT"],
 }
@@ -74,6 +94,7 @@ OUTPUTS = {
     "DAdaptLoadDataset": {"DATASET": "DADAPT_DATASET", "contact_sheet": "IMAGE", "report": "STRING"},
     "DAdaptLoRAConfig": {"LORA_CONFIG": "DADAPT_LORA_CONFIG"},
     "DAdaptOptimizer": {"OPTIMIZER": "DADAPT_OPTIMIZER"},
+    "DAdaptTrainingObjective": {"OBJECTIVE": "DADAPT_OBJECTIVE", "noise_levels": "IMAGE"},
     "DAdaptTrain": {
         "MODEL": "MODEL",
         "CLIP": "CLIP",
@@ -90,6 +111,11 @@ CHOICES = {
         "preset": ["guide 2023", "steady", "Prodigy", "Prodigy + schedule-free", "AdamW", "as published"],
         "schedule": ["constant", "cosine"],
         "implementation": ["fast", "reference"],
+    },
+    "DAdaptTrainingObjective": {
+        "noise_levels": ["family", "uniform", "logit-normal"],
+        "loss": ["mse", "huber", "smooth l1"],
+        "weighting": ["none", "min-SNR", "debiased"],
     },
     "DAdaptTrain": {
         "duration_unit": ["steps", "epochs"],
@@ -115,7 +141,7 @@ def inputs(info, node):
     return {name: (kind, options) for name, (kind, options) in both.items()}
 
 
-def test_there_are_six_nodes_and_no_more(info):
+def test_there_are_seven_nodes_and_no_more(info):
     assert {node for node, found in info.items() if found["category"] == "training/DAdapt LoRA"} == set(NODES)
     assert {node for node in info if node.startswith("DAdapt")} == set(NODES)
 

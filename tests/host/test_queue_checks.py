@@ -41,6 +41,14 @@ TOLD = {
         " 'DADAPT_LORA_CONFIG'."
     ),
     "precision 'fp8'": "precision: expected one of 'auto', 'fp32', 'bf16', 'fp16', got 'fp8'.",
+    "objective from a LoRA Config": (
+        "objective: expected a link from OBJECTIVE of a Training Objective node, got a link of type"
+        " 'DADAPT_LORA_CONFIG'."
+    ),
+    "objective null": "objective: expected a link from OBJECTIVE of a Training Objective node, got nothing.",
+    "least noise above most": "least noise 0.5 and most noise 0.4: expected least noise below most noise.",
+    "huber_c without huber": "huber c 0.5 has no effect without loss 'huber' or 'smooth l1'.",
+    "weighting 'min-snr'": "weighting: expected one of 'none', 'min-SNR', 'debiased', got 'min-snr'.",
     "an input that is not there": "This node has no input 'speed'. Remove the link to it.",
     "width 10": "width: expected at least 300, got 10.",
     "a list for a folder": "folder: expected text, got ['a'].",
@@ -58,6 +66,10 @@ def test_what_cannot_work_is_refused_when_queued_in_the_words_of_the_settings(ch
 
 def test_numbers_may_be_written_as_json_and_scripts_write_them(check):
     assert [case for case, errors in check["accepted"].items() if errors] == []
+
+
+def test_a_node_that_was_added_later_can_be_put_into_a_saved_workflow(check):
+    assert check["with an objective"] == []
 
 
 def test_settings_that_go_with_a_linked_one_are_not_judged_before_it_is_known(check):
