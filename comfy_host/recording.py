@@ -5,7 +5,8 @@ from datetime import datetime, timezone
 
 from ..trainer.adapters.lora import count_values, layers_by_part
 from ..trainer.data.problems import problems_of
-from ..trainer.record.facts import RunFacts, Setup, what_ran
+from ..trainer.record.facts import ModelFacts, RunFacts, Setup, what_ran
+from ..trainer.record.family_warnings import family_warnings
 from ..trainer.record.run_record import RunRecord
 from ..trainer.run.events import Notice
 from ..trainer.run.plan import Plan
@@ -22,10 +23,12 @@ from .upstream import found_upstream
 def facts_of(work: Work, plan: Plan, prepared: Prepared, job: Job) -> RunFacts:
     """What is the same of every LoRA of the run."""
     return RunFacts(
-        family=prepared.subject.family,
-        base_model=job.base_model,
-        clip_skip=prepared.network.text_encoder.clip_skip,
-        parts=tuple(work.parts),
+        model=ModelFacts(
+            prepared.subject.family,
+            job.base_model,
+            prepared.network.text_encoder.clip_skip,
+            tuple(work.parts),
+        ),
         dataset=job.dataset,
         lora=job.lora,
         recipe=plan.recipe,
@@ -50,7 +53,7 @@ def tell_before_the_run(
     for problem in problems_of(record.facts.dataset):
         record.hear(Notice(0, problem))
     record.tell_of_preset()
-    for warning in warnings:
+    for warning in [*warnings, *family_warnings(record.facts.model, record.facts.lora)]:
         record.hear(Notice(0, warning))
     if any(map(is_loaded_in_part, prepared.network.patchers)):
         record.hear(

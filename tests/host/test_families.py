@@ -40,3 +40,27 @@ def test_gradients_are_those_of_the_model_that_comfyui_patches(gradients, family
 def test_every_layer_has_a_name_that_comfyui_loads(gradients, family):
     assert gradients[family]["layers"] > 20
     assert gradients[family]["without a name"] == []
+
+
+@pytest.fixture(scope="module")
+def learning(found_by):
+    return found_by("family_learning.py")
+
+
+@pytest.mark.parametrize("family", TRAINED)
+def test_a_family_learns_by_the_default_recipe(learning, family):
+    """The loss of a fixed grid falls, and d leaves where it starts."""
+    run = learning[family]
+    assert run["after"] < 0.995 * run["before"]
+    assert run["d"][1] > 10 * run["d"][0]
+
+
+def test_text_encoders_train_by_default_where_that_is_the_custom(learning):
+    parts = {family: run["parts"] for family, run in learning.items()}
+    assert parts["SD15"] == ["unet", "clip_l"] and parts["SDXL"] == ["unet", "clip_l", "clip_g"]
+    assert parts["Flux"] == parts["QwenImage"] == ["unet"]
+
+
+def test_text_encoders_of_sdxl_move_at_half_the_speed(learning):
+    """As the root mean square of an update, over the diffusion model's. The recipe asks for half."""
+    assert 0.25 < learning["SDXL"]["update ratio"] < 1.0

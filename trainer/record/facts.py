@@ -17,13 +17,20 @@ FULL = 0.9  # share of batch_size, below which the report says so
 
 
 @dataclass(frozen=True)
+class ModelFacts:
+    """The model that a LoRA is for."""
+
+    family: Family
+    name: str  # of the checkpoint
+    clip_skip: int | None
+    parts: tuple[str, ...]  # that train
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """What is the same of every LoRA that a run gives."""
 
-    family: Family
-    base_model: str  # name of the checkpoint
-    clip_skip: int | None
-    parts: tuple[str, ...]  # that train
+    model: ModelFacts
     dataset: Dataset
     lora: LoraConfig
     recipe: OptimizerConfig  # resolved: what the preset stands for
@@ -50,8 +57,9 @@ class Setup:
 def what_ran(facts: RunFacts, setup: Setup) -> Iterator[str]:
     """What the run found, and what it made of it: one fact per line."""
     layers = " and ".join(f"{count} {label_of(part)} layers" for part, count in setup.layers.items())
+    family = facts.model.family.name
     yield (
-        f"{facts.family.name} in {setup.weights} on {setup.device}, computed in {facts.precision}; {layers}"
+        f"{family} in {setup.weights} on {setup.device}, computed in {facts.precision}; {layers}"
         f" at dim {facts.lora.dim}, {setup.values / 1e6:.1f} million values"
     )
     recipe = facts.recipe

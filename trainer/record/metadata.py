@@ -55,13 +55,13 @@ def titled(metadata: dict[str, str], title: str) -> dict[str, str]:
 def _of_model(facts: RunFacts) -> dict[str, Any]:
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{facts.family.files.architecture}/lora",
+        "modelspec.architecture": f"{facts.model.family.files.architecture}/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.prediction_type": PREDICTION_TYPES.get(facts.objective.prediction.kind),
-        "ss_base_model_version": facts.family.files.base_version,
-        "ss_sd_model_name": facts.base_model,
+        "ss_base_model_version": facts.model.family.files.base_version,
+        "ss_sd_model_name": facts.model.name,
         "ss_v2": False,
-        "ss_clip_skip": facts.clip_skip,
+        "ss_clip_skip": facts.model.clip_skip,
     }
 
 
@@ -87,8 +87,8 @@ def _of_optimizer(facts: RunFacts) -> dict[str, Any]:
         "ss_dadapt_growth_rate": recipe.growth_limit(facts.steps) if is_dadapt else None,
         "ss_dadapt_recipe": json.dumps(asdict(recipe)),
         "ss_learning_rate": rate,
-        "ss_unet_lr": rate * recipe.unet if UNET in facts.parts else None,
-        "ss_text_encoder_lr": rate * recipe.text_encoder if text_encoders(facts.parts) else None,
+        "ss_unet_lr": rate * recipe.unet if UNET in facts.model.parts else None,
+        "ss_text_encoder_lr": rate * recipe.text_encoder if text_encoders(facts.model.parts) else None,
         "ss_lr_scheduler": f"{recipe.schedule}_with_warmup",
         "ss_lr_warmup_steps": warmup_steps(facts.steps, recipe.warmup_percent),
         "ss_mixed_precision": "no" if str(facts.precision) == "fp32" else facts.precision,

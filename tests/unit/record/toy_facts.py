@@ -6,7 +6,7 @@ from comfyui_dadapt_lora.trainer.data.dataset import Dataset
 from comfyui_dadapt_lora.trainer.data.folder import LeftOut
 from comfyui_dadapt_lora.trainer.families import FAMILIES
 from comfyui_dadapt_lora.trainer.objective.objective import Objective
-from comfyui_dadapt_lora.trainer.record.facts import RunFacts
+from comfyui_dadapt_lora.trainer.record.facts import ModelFacts, RunFacts
 from comfyui_dadapt_lora.trainer.settings.dataset import DatasetConfig
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
 from comfyui_dadapt_lora.trainer.settings.optimizer import OptimizerConfig
@@ -21,10 +21,7 @@ def facts_of(steps, output, objective=PLAIN):
     """Of a run of `steps` whose output is the "best" or the "last" LoRA."""
     dataset = Dataset("toys", DatasetConfig(), (), (), (), LeftOut((), ()))
     return RunFacts(
-        family=FAMILIES["SD15"],
-        base_model="toy.safetensors",
-        clip_skip=None,
-        parts=(UNET, TEXT_ENCODER),
+        model=ModelFacts(FAMILIES["SD15"], "toy.safetensors", None, (UNET, TEXT_ENCODER)),
         dataset=dataset,
         lora=LoraConfig(dim=4),
         recipe=OptimizerConfig().resolved(),
