@@ -6,7 +6,6 @@ from datetime import datetime, timezone
 from ..trainer.adapters.lora import count_values, layers_by_part
 from ..trainer.data.problems import problems_of
 from ..trainer.record.facts import ModelFacts, RunFacts, Setup, what_ran
-from ..trainer.record.family_warnings import family_warnings
 from ..trainer.record.run_record import RunRecord
 from ..trainer.run.events import Notice
 from ..trainer.run.plan import Plan
@@ -52,8 +51,8 @@ def tell_before_the_run(
     """What a person should hear before the first step: `warnings`, and what there is beside them."""
     for problem in problems_of(record.facts.dataset):
         record.hear(Notice(0, problem))
-    record.tell_of_preset()
-    for warning in [*warnings, *family_warnings(record.facts.model, record.facts.lora)]:
+    record.tell_of_choices()
+    for warning in warnings:
         record.hear(Notice(0, warning))
     if any(map(is_loaded_in_part, prepared.network.patchers)):
         record.hear(

@@ -7,6 +7,7 @@ from ..run.state import Stateful
 from ..settings.presets import PRESETS
 from .closing import Closing
 from .facts import RunFacts
+from .family_warnings import family_warnings
 from .folder import RunFolder, RunPlace
 from .history import History
 from .keeping import Keeping
@@ -42,8 +43,10 @@ class RunRecord:
                 # else they and the folder, which know each other, would hold the LoRAs on
                 self._listeners.listeners = []
 
-    def tell_of_preset(self) -> None:
-        """The warning of a preset that often destroys LoRAs."""
+    def tell_of_choices(self) -> None:
+        """The warnings of the model's family, and of a preset that often destroys LoRAs."""
+        for warning in family_warnings(self.facts.model, self.facts.lora):
+            self.hear(Notice(0, warning))
         if warning := PRESETS[self.facts.recipe.preset].warning:
             self.hear(Notice(0, warning))
 
