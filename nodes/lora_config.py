@@ -8,6 +8,12 @@ from ..trainer.settings.lora import SAME_AS_DIM, LoraConfig
 from . import schema
 from .checks import Refusal, refusal
 
+# in the order in which they came: a saved workflow has its values by place
+_AFTER_ALPHA = (
+    *("train_unet", "train_text_encoder", "layers"),
+    *("text_encoders", "conv_dim", "include", "exclude"),
+)
+
 
 class LoRAConfigNode(io.ComfyNode):
     @classmethod
@@ -22,7 +28,7 @@ class LoRAConfigNode(io.ComfyNode):
                 # a widget with one choice: it shows what alpha is, and lets a workflow that asks for another
                 # be refused with the reason
                 schema.combo(LoraConfig, "alpha", [SAME_AS_DIM]),
-                *schema.inputs_of(LoraConfig, ["train_unet", "train_text_encoder", "layers"]),
+                *schema.inputs_of(LoraConfig, _AFTER_ALPHA),
             ],
             outputs=[schema.LoraConfig.Output(display_name="LORA_CONFIG")],
         )

@@ -35,11 +35,11 @@ class Train(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     tooltip=(
-                        "The model to train on, SD 1.5. LoRAs that are applied before this node are a part"
-                        " of it, and are not in the new LoRA."
+                        "The model to train on: of any family that draws from text. LoRAs that are applied"
+                        " before this node are a part of it, and are not in the new LoRA."
                     ),
                 ),
-                io.Clip.Input("clip", tooltip="Its text encoder. CLIP Set Last Layer is honoured."),
+                io.Clip.Input("clip", tooltip="Its text encoders. CLIP Set Last Layer is honoured."),
                 io.Vae.Input("vae", tooltip="Its VAE, which encodes the pictures once, before training."),
                 schema.Dataset.Input("dataset", tooltip="From Load Dataset."),
                 schema.LoraConfig.Input("lora_config", tooltip="From LoRA Config."),

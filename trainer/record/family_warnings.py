@@ -7,6 +7,8 @@ from ..parts import UNET, text_encoders
 from ..settings.lora import AUTO, LoraConfig
 from .facts import ModelFacts
 
+SMALL = 0.7  # of the resolution that a family was made for, below which pictures look otherwise to it
+
 # Words in the names of checkpoints that are distilled to few steps, and of those that undid it.
 _DISTILLED = re.compile(
     r"turbo|lightning|hyper|schnell|flash|\blcm|dmd2?\b|\btcd|distill|lightx2v|causvid|\d+[-_ ]?steps?\b",
@@ -15,7 +17,7 @@ _DISTILLED = re.compile(
 _UNDONE = re.compile(r"de-?turbo|de-?distill|undistill|\braw\b|\bbase\b", re.IGNORECASE)
 
 
-def family_warnings(model: ModelFacts, lora: LoraConfig) -> Iterator[str]:
+def family_warnings(model: ModelFacts, lora: LoraConfig, resolution: int) -> Iterator[str]:
     """One line on each thing that is not as somebody may expect."""
     if model.family.warning:
         yield model.family.warning
@@ -29,6 +31,12 @@ def family_warnings(model: ModelFacts, lora: LoraConfig) -> Iterator[str]:
         yield (
             f"{model.name} looks like a model that is distilled to few steps, which training on it undoes:"
             " train on the model that it was made of, whose LoRAs it takes"
+        )
+    made_for = model.family.resolution
+    if resolution < SMALL * made_for:
+        yield (
+            f"the pictures are brought to {resolution} x {resolution} pixels, and {model.family.name} was made"
+            f" for {made_for} x {made_for}: set resolution at Load Dataset"
         )
     asked_for_text = lora.train_text_encoder and lora.text_encoders.strip() == AUTO
     if asked_for_text and UNET in model.parts and not text_encoders(model.parts):

@@ -1,6 +1,6 @@
 """Everything that records a run, put together."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..run.events import Event, Finished, Listener, Listeners, LoraAtStep, Notice, Unfinished
 from ..run.state import Stateful
@@ -43,9 +43,13 @@ class RunRecord:
                 # else they and the folder, which know each other, would hold the LoRAs on
                 self._listeners.listeners = []
 
+    def _family_warnings(self) -> Iterator[str]:
+        facts = self.facts
+        return family_warnings(facts.model, facts.lora, facts.dataset.config.resolution)
+
     def tell_of_choices(self) -> None:
         """The warnings of the model's family, and of a preset that often destroys LoRAs."""
-        for warning in family_warnings(self.facts.model, self.facts.lora):
+        for warning in self._family_warnings():
             self.hear(Notice(0, warning))
         if warning := PRESETS[self.facts.recipe.preset].warning:
             self.hear(Notice(0, warning))

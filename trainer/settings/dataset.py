@@ -45,7 +45,8 @@ class DatasetConfig:
     resolution: int = setting(
         512,
         "Side of the square, in pixels, that a picture's area is brought to. Pictures keep their shape: they"
-        " are sorted into buckets of this area. Choose what the model was made for: 512 for SD 1.5.",
+        " are sorted into buckets of this area. Choose what the model was made for: 512 for SD 1.5, 1024"
+        " for SDXL and most newer ones.",
         min=SIZE_STEP,
         max=2048,
         step=SIZE_STEP,

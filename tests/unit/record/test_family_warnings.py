@@ -7,8 +7,8 @@ from comfyui_dadapt_lora.trainer.record.family_warnings import family_warnings
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig
 
 
-def told(family=FAMILIES["SDXL"], name="sdxl.safetensors", parts=("unet", "clip_l"), **lora):
-    return "\n".join(family_warnings(ModelFacts(family, name, None, parts), LoraConfig(**lora)))
+def told(family=FAMILIES["SDXL"], name="sdxl.safetensors", parts=("unet", "clip_l"), resolution=1024, **lora):
+    return "\n".join(family_warnings(ModelFacts(family, name, None, parts), LoraConfig(**lora), resolution))
 
 
 def test_an_ordinary_model_is_not_warned_of():
@@ -28,6 +28,11 @@ def test_a_distilled_checkpoint_is_told_by_its_name(name):
 )
 def test_a_checkpoint_that_undid_it_is_not(name):
     assert "distilled" not in told(name=name)
+
+
+def test_pictures_that_are_too_small_for_the_family_are_told():
+    assert "512 x 512 pixels, and SDXL was made for 1024 x 1024" in told(resolution=512)
+    assert told(resolution=768) == ""
 
 
 def test_a_family_without_a_row_says_so():
