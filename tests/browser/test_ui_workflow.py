@@ -162,7 +162,7 @@ def test_nodes_are_in_the_menu(opened):
     categories = opened.page.evaluate(
         "() => Object.values(LiteGraph.registered_node_types).map(t => t.category)"
     )
-    assert categories.count("training/DAdapt LoRA") == 6
+    assert categories.count("training/DAdapt LoRA") == 7
 
 
 TEXT_ON_TRAIN = (
