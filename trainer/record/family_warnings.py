@@ -35,8 +35,8 @@ def family_warnings(model: ModelFacts, lora: LoraConfig, resolution: int) -> Ite
     made_for = model.family.resolution
     if resolution < SMALL * made_for:
         yield (
-            f"the pictures are brought to {resolution} x {resolution} pixels, and {model.family.name} was made"
-            f" for {made_for} x {made_for}: set resolution at Load Dataset"
+            f"the pictures are brought to {resolution} x {resolution} pixels, and {model.family.name} was"
+            f" made for {made_for} x {made_for}: set resolution at Load Dataset"
         )
     asked_for_text = lora.train_text_encoder and lora.text_encoders.strip() == AUTO
     if asked_for_text and UNET in model.parts and not text_encoders(model.parts):
