@@ -1,7 +1,7 @@
 """Makes the UI workflows in example_workflows/ and their thumbnails, in the real front end.
 
-dadapt_lora.json and .jpg come from the API form, and dadapt_lora_sd15.json and .jpg come from them. pytest
-does not collect this file by itself; it uses the tests' server and browser:
+dadapt_lora.json and .jpg come from the API form, and the templates for full-size models from them
+(templates.py). pytest does not collect this file by itself; it uses the tests' server and browser:
 
     python run.py test tests/browser/make_ui_workflow.py
 
@@ -14,18 +14,17 @@ import io
 import json
 import os
 import shutil
-from copy import deepcopy
 
 import pytest
 from PIL import Image
 
 from devhost.layout import PACK_NAME
 from tests.browser.page import FrontEnd, front_end
+from tests.browser.templates import OF_THE_DEMO, templates
 from tests.conftest import ROOT, find_chromium
 from tests.host import graph
 
 UI_FORM = graph.EXAMPLES / "dadapt_lora.json"
-SD15_FORM = graph.EXAMPLES / "dadapt_lora_sd15.json"
 THUMBNAIL = UI_FORM.with_suffix(".jpg")
 THUMBNAIL_BYTES = 150_000
 VIEW = (2560, 1700)  # pixels of the page
@@ -38,9 +37,9 @@ HOST_VERSION = "0.3.75"
 # the API form's order.
 LAYOUT = {
     "CheckpointLoaderSimple": [(30, 70, 340, 98)],
-    "DAdaptLoadDataset": [(30, 240, 340, 650)],
-    "DAdaptLoRAConfig": [(400, 70, 340, 154)],
-    "DAdaptOptimizer": [(400, 290, 340, 600)],
+    "DAdaptLoadDataset": [(30, 240, 340, 750)],
+    "DAdaptLoRAConfig": [(400, 70, 340, 260)],
+    "DAdaptOptimizer": [(400, 390, 340, 600)],
     "DAdaptTrain": [(830, 70, 350, 640)],
     "DAdaptSaveLoRA": [(830, 770, 350, 170)],
     "DAdaptTrainingCurves": [(1270, 970, 290, 82)],
@@ -67,14 +66,14 @@ TITLES = {
     "SaveImage": ["without the LoRA", "with the LoRA"],
 }
 GROUPS = [
-    ("1  Model, pictures, recipe", (0, -20, 770, 1230), "#3f789e"),
+    ("1  Model, pictures, recipe", (0, -20, 770, 1330), "#3f789e"),
     ("2  Train and save", (800, -20, 410, 1160), "#8A5A2B"),
     ("3  Compare: same prompt, same seed; what the run did", (1240, -20, 1000, 1470), "#4B7A4B"),
 ]
 NOTES = [
     (
         "How to use it",
-        (400, 930, 340, 260),
+        (400, 1030, 340, 260),
         (
             "Put a folder of 20 to 50 pictures below ComfyUI's input folder, with a caption in a text file"
             " beside each: cat.png, cat.txt. Press R, choose it at Load Dataset, and choose your model at"
@@ -91,23 +90,6 @@ NOTES = [
         ),
     ),
 ]
-OF_THE_DEMO = (
-    "This is the demo's run: its small model, 128 pixels, 200 steps, its held-out pictures. For SD 1.5 open"
-    " the template dadapt_lora_sd15."
-)
-OF_SD15 = (
-    "512 pixels and 1000 steps are for SD 1.5; a tenth of the pictures is held out, to see when it"
-    " overtrains."
-)
-SD15_WIDGETS = {  # by the place of the widget, what differs from the demo's
-    "CheckpointLoaderSimple": {0: "v1-5-pruned-emaonly-fp16.safetensors"},
-    "DAdaptLoadDataset": {0: "my_pictures", 2: 512, 3: 0.1, 4: "none"},
-    "DAdaptTrain": {0: 1000, 2: 1, 5: 0},
-    "DAdaptSaveLoRA": {0: "my_lora"},
-    "EmptyLatentImage": {0: 512, 1: 512},
-    "KSampler": {3: 7},
-}
-SD15_PROMPT = "what a caption of yours says"
 
 
 def arrange(workflow: dict) -> dict:
@@ -143,19 +125,6 @@ def arrange(workflow: dict) -> dict:
         workflow["nodes"].append(
             note(workflow["last_node_id"], title, [x, y], [width, height], text.format(values=OF_THE_DEMO))
         )
-    return workflow
-
-
-def for_sd15(workflow: dict) -> dict:
-    """The demo's graph, changed for SD 1.5 and a person's own pictures."""
-    workflow = deepcopy(workflow)
-    for node in workflow["nodes"]:
-        for place, value in SD15_WIDGETS.get(node["type"], {}).items():
-            node["widgets_values"][place] = value
-        if node.get("title", "").startswith("prompt"):
-            node["widgets_values"][0] = SD15_PROMPT
-        if node["type"] == "MarkdownNote":
-            node["widgets_values"][0] = node["widgets_values"][0].replace(OF_THE_DEMO, OF_SD15)
     return workflow
 
 
@@ -238,9 +207,12 @@ def test_make_ui_workflow(server, client):
         opened.load_api(graph.example())
         opened.load(arrange(opened.graph()))
         UI_FORM.write_text(as_saved(opened), encoding="utf-8")
-        SD15_FORM.write_text(as_file(for_sd15(json.loads(as_saved(opened)))), encoding="utf-8")
+        forms = templates(json.loads(as_saved(opened)))
+        for name, form in forms.items():
+            UI_FORM.with_stem(name).write_text(as_file(form), encoding="utf-8")
 
         run(opened)
         opened.page.evaluate("() => window.app.extensionManager.command.execute('Workspace.ToggleFocusMode')")
         THUMBNAIL.write_bytes(thumbnail(opened.page.screenshot(clip=look_at_groups(opened))))
-        shutil.copy(THUMBNAIL, SD15_FORM.with_suffix(".jpg"))
+        for name in forms:
+            shutil.copy(THUMBNAIL, THUMBNAIL.with_stem(name))

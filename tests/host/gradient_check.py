@@ -24,8 +24,6 @@ from devhost.pack import load_pack
 start_comfyui(*map(Path, sys.argv[1:3]), pytorch_attention=False)
 load_pack()
 
-import comfy.sd  # noqa: E402
-import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from comfyui_dadapt_lora.comfy_host import attention  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.loading import load_together  # noqa: E402
@@ -34,16 +32,10 @@ from comfyui_dadapt_lora.comfy_host.prompts import as_plain_prompt  # noqa: E402
 from comfyui_dadapt_lora.trainer.adapters.file import lora_tensors  # noqa: E402
 from comfyui_dadapt_lora.trainer.layers import convolution  # noqa: E402
 from hooked_model import CAPTIONS, gradients, inputs, new_adapters  # noqa: E402
+from tiny_families.models import load_tiny  # noqa: E402
+from tiny_families.text_encoders import tiny_clip  # noqa: E402
 
 PARTS = ("unet", "clip_l")
-
-
-def load():
-    with torch.inference_mode():  # as the host's executor runs its loader nodes
-        path = folder_paths.get_full_path_or_raise("checkpoints", "emoji-sd15.safetensors")
-        return comfy.sd.load_checkpoint_guess_config(
-            path, output_vae=False, output_clip=True, model_options={"dtype": torch.float32}
-        )[:2]
 
 
 def change(model, clip, adapters, precision, compute=None, **ways):
@@ -105,7 +97,11 @@ def counted_attention():
 
     for name in originals:
         setattr(attention, name, counting(name))
+    replacements = attention._REPLACEMENTS.copy()
+    for name in ("optimized_attention", "optimized_attention_masked"):
+        attention._REPLACEMENTS[name] = attention.training_attention
     yield calls
+    attention._REPLACEMENTS.update(replacements)
     for name, original in originals.items():
         setattr(attention, name, original)
 
@@ -133,6 +129,16 @@ def as_products():
 
 def parameters(adapters):
     return [p for one in adapters for p in (one.down, one.up)]
+
+
+def attentions(model, clip):
+    """Two for each of the UNet's transformer blocks, one for each layer of the text encoder."""
+    kinds = Counter(
+        type(module).__name__
+        for network in (model.model.diffusion_model, clip.cond_stage_model)
+        for module in network.modules()
+    )
+    return 2 * kinds["BasicTransformerBlock"] + kinds["CLIPAttention"]
 
 
 def patched_loss(model, clip, adapters):
@@ -173,7 +179,7 @@ def directional(model, clip, adapters, part: str, kind: str, h: float):
 
 
 def main():
-    model, clip = load()
+    model, clip = load_tiny("SD15"), tiny_clip("SD15")
     adapters = new_adapters(model, clip)
     loss = gradients(model, clip, adapters)
     result = {"loss": loss, "patched_loss": patched_loss(model, clip, adapters), "directions": {}}
@@ -189,6 +195,7 @@ def main():
         result["products fp32"] = change(model, clip, adapters, torch.float32, all_gradients, saving=True)
         result["convolutions as products"] = len(made)
         result["products bf16"] = change(model, clip, adapters, torch.bfloat16, all_gradients, saving=True)
+    result["attentions"] = attentions(model, clip)
     with counted_attention() as calls:
         all_gradients(model, clip, adapters, precision=torch.float32)
         result["attention fp32"] = dict(calls)

@@ -8,19 +8,25 @@ import re
 
 import pytest
 
-from tests.browser.make_ui_workflow import SD15_FORM, UI_FORM, for_sd15
+from tests.browser.make_ui_workflow import UI_FORM
+from tests.browser.templates import templates
 from tests.conftest import ROOT
 
 TITLE_HEIGHT = 30
 
 
-@pytest.fixture(scope="module")
-def workflow():
-    return json.loads(UI_FORM.read_text(encoding="utf-8"))
+DEMO = json.loads(UI_FORM.read_text(encoding="utf-8"))
+TEMPLATES = templates(DEMO)
 
 
-def test_the_template_for_sd15_is_the_demos_graph_with_what_sd15_needs(workflow):
-    assert json.loads(SD15_FORM.read_text(encoding="utf-8")) == for_sd15(workflow) != workflow
+@pytest.fixture(params=["dadapt_lora", *TEMPLATES])
+def workflow(request):
+    return json.loads(UI_FORM.with_stem(request.param).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_are_the_demos_graph_with_what_their_model_needs(name):
+    assert json.loads(UI_FORM.with_stem(name).read_text(encoding="utf-8")) == TEMPLATES[name] != DEMO
 
 
 def test_nodes_say_which_pack_and_version_they_come_from(workflow):
