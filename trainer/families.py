@@ -21,8 +21,9 @@ UNET_ATTENTION = re.compile(
     r"(?:transformer_blocks\.\d+\.(?:attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2))"
     r"|\.proj_(?:in|out))$"
 )
-# Layers that make scales and shifts of the noise level and the pooled text; HunyuanDiT's links over blocks.
-MODULATION = r"img_mod|txt_mod|modulation|adaln|\.mod[cfx]{1,2}\.|\.norm1\.linear|skip_linear"
+# Layers that make scales and shifts of the noise level and the pooled text, and the noise level's embedding,
+# which Cosmos has in a list as if it were blocks; HunyuanDiT's links over blocks.
+MODULATION = r"img_mod|txt_mod|modulation|adaln|\.mod[cfx]{1,2}\.|\.norm1\.linear|t_embedder|skip_linear"
 
 
 def _left_out(*more: str) -> re.Pattern[str]:
@@ -100,7 +101,12 @@ _SDXL = replace(
 _FLUX = Family("Flux", 1024, _BY_TOKENS, FileNames("flux-1-dev", "flux1"), guidance=1.0)
 _LUMINA2 = Family("Lumina 2", 1024, replace(_BY_TOKENS, custom=OFFICIAL), FileNames("lumina-2", "lumina2"))
 _HUNYUAN_VIDEO = Family(
-    "HunyuanVideo", 720, _shifted(7.0, MUSUBI), FileNames("hunyuan-video", "hunyuan_video"), guidance=1.0
+    "HunyuanVideo",
+    720,
+    _shifted(7.0, MUSUBI),
+    FileNames("hunyuan-video", "hunyuan_video"),
+    leaves_out=_left_out(r"txt_in\."),  # refines the text before the blocks that trainers adapt
+    guidance=1.0,
 )
 
 FAMILIES: dict[str, Family] = {
@@ -175,7 +181,9 @@ FAMILIES: dict[str, Family] = {
         1024,
         _shifted(1.0, "diffusion-pipe"),
         FileNames("hidream-i1", "hidream_i1"),
-        leaves_out=_left_out(r"ff_i\.experts", r"ff_i\.gate"),
+        # Its experts, of which each token is sent to some, as ostris' ai-toolkit 27a03a9 does; not those that
+        # all tokens share. And what fits each text layer's width, once before the blocks.
+        leaves_out=_left_out(r"ff_i\.experts", r"ff_i\.gate", "caption_projection"),
     ),
     "CosmosT2IPredict2": Family(
         "Cosmos Predict2",

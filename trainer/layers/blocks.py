@@ -1,7 +1,8 @@
 """The blocks that a network is made of, found by its shape and not by its family.
 
-ComfyUI's networks keep their repeated blocks in `nn.ModuleList`s. A block is an element of an outermost list,
-or, where that is a sequence as in the UNets of SD 1.5 and SDXL, an element of the sequence.
+ComfyUI's networks keep their repeated blocks in `nn.ModuleList`s. A block is an element of an outermost list.
+Where that is a sequence, as in the UNets of SD 1.5 and SDXL, or a list, as in Stable Cascade's, it is an
+element of the sequence or list: nobody calls a list.
 """
 
 from collections.abc import Iterator
@@ -40,7 +41,9 @@ def _blocks(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
 def _elements(blocks: nn.ModuleList, path: str, named: bool = True) -> Iterator[tuple[str, nn.Module]]:
     for name, block in blocks.named_children():
         of_block = f"{path}.{name}" if named else path
-        if isinstance(block, nn.Sequential):
+        if isinstance(block, nn.ModuleList):
+            yield from _elements(block, of_block)
+        elif isinstance(block, nn.Sequential):
             yield from ((f"{of_block}.{part}", inner) for part, inner in block.named_children())
         else:
             yield of_block, block
