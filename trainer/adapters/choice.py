@@ -1,5 +1,6 @@
 """Which layers of a network get a LoRA, and of which dim."""
 
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -14,6 +15,8 @@ from ..parts import UNET, label_of
 from ..settings.lora import ALL, LoraConfig
 
 SHOWN = 3  # names of layers in an error
+# Layers of a text encoder that see pictures, which captions never reach: those of Qwen2.5-VL and Gemma 3.
+_SEES_PICTURES = re.compile(r"(?:^|\.)vis(?:ual|ion)")
 
 
 def unet_layers(network: nn.Module, family: Family, lora: LoraConfig) -> dict[str, int]:
@@ -32,7 +35,7 @@ def unet_layers(network: nn.Module, family: Family, lora: LoraConfig) -> dict[st
 
 def text_encoder_layers(encoder: nn.Module, part: str, lora: LoraConfig) -> dict[str, int]:
     """The same of a text encoder: the linear layers of its blocks."""
-    chosen = layers_inside(blocks_of(encoder))
+    chosen = [name for name in layers_inside(blocks_of(encoder)) if not _SEES_PICTURES.search(name)]
     if not chosen:
         raise _no_layers(part)
     return dict.fromkeys(chosen, lora.dim)
