@@ -12,6 +12,8 @@ each:
 - "in blocks": how many linear layers and 1x1 convolutions the repeated blocks have
 - "outside": adapted layers that are in no block
 - "lists": blocks that are a list of modules, which nobody calls
+
+And "classes": the name of the family that each of ComfyUI's classes is of, whether it makes pictures or not.
 """
 
 import json
@@ -26,11 +28,13 @@ from devhost.pack import load_pack
 start_comfyui(*map(Path, sys.argv[1:3]), server=False)
 load_pack()
 
+import comfy.supported_models  # noqa: E402
 import torch  # noqa: E402
 from comfy.model_detection import detect_unet_config, model_config_from_unet_config  # noqa: E402
 from comfy.model_patcher import ModelPatcher  # noqa: E402
 from comfyui_dadapt_lora.comfy_host.model_kind import family_of_model  # noqa: E402
 from comfyui_dadapt_lora.trainer.adapters.choice import unet_layers  # noqa: E402
+from comfyui_dadapt_lora.trainer.families import family_of  # noqa: E402
 from comfyui_dadapt_lora.trainer.layers.blocks import blocks_of, layers_inside  # noqa: E402
 from comfyui_dadapt_lora.trainer.settings.lora import LoraConfig  # noqa: E402
 from full_size_configs import FULL_SIZE  # noqa: E402
@@ -68,8 +72,16 @@ def is_large_convolution(module):
     return max(getattr(module, "kernel_size", (1,))) > 1
 
 
+def family_by_class():
+    return {
+        one.__name__: family_of((base.__name__ for base in one.__mro__), is_flow=True).name
+        for one in comfy.supported_models.models
+    }
+
+
 def main():
-    sys.stdout.write(json.dumps({name: counted(name) for name in FULL_SIZE}) + "\n")
+    result = {"models": {name: counted(name) for name in FULL_SIZE}, "classes": family_by_class()}
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 main()

@@ -1,6 +1,7 @@
 """LoRA Config adapts by default, in real models, the layers that people expect of each family."""
 
 import pytest
+from comfyui_dadapt_lora.trainer.families import FAMILIES
 
 # How many layers are adapted, of how many linear layers and 1x1 convolutions that the blocks have. Without a
 # word beside them: all but those that a UNet's noise level or a transformer's modulation is made by.
@@ -44,12 +45,21 @@ LAYERS: dict[str, tuple[int, int]] = {
     "Stable_Cascade_C": (642, 642),  # no trainer of it is known: all
 }
 
+# By ComfyUI's class: those of whose family nothing is known, and those that are in newer ComfyUIs alone.
+WITHOUT_A_ROW = {"CosmosT2V", "LTXV", "Stable_Cascade_C"}
+NEWER = {"Anima", "Krea2"}
+
 every_model = pytest.mark.parametrize("name", LAYERS)
 
 
 @pytest.fixture(scope="module")
-def check(found_by):
+def found(found_by):
     return found_by("full_size_layers.py")
+
+
+@pytest.fixture
+def check(found):
+    return found["models"]
 
 
 @every_model
@@ -72,3 +82,13 @@ def test_every_block_is_a_module_that_is_called(check, name):
 
 def test_every_model_is_counted(check):
     assert check.keys() == LAYERS.keys()
+
+
+def test_a_row_stands_under_the_name_of_a_class_of_comfyui(found):
+    assert FAMILIES.keys() - NEWER <= found["classes"].keys()
+
+
+def test_every_model_that_is_counted_has_a_row_or_is_known_to_have_none(check, found):
+    rows = {family.name for family in FAMILIES.values()}
+    classes = {model["class"] for model in check.values()}
+    assert {one for one in classes if found["classes"][one] not in rows} == WITHOUT_A_ROW
