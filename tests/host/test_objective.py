@@ -131,3 +131,24 @@ def test_a_checkpoint_whose_file_says_v_is_refused_before_a_step(server, client,
     said = str(execution.error)
     assert "file says that it predicts v" in said and "ModelSamplingDiscrete" in said
     assert not execution.events_of("dadapt_lora.step")
+
+
+def test_a_node_that_changes_what_is_predicted_is_followed_and_told(lora_of, folder_name):
+    workflow = graph.training(folder_name)
+    sampling = {"sampling": "v_prediction", "zsnr": True}
+    node = graph.add(workflow, "ModelSamplingDiscrete", model=[graph.loader(workflow), 0], **sampling)
+    graph.settings(workflow, "DAdaptTrain")["model"] = [node, 0]
+    lora, report, metadata = lora_of(workflow)
+    assert "a node before Train makes the model predict" in report
+    assert metadata["modelspec.prediction_type"] == "v"
+    assert all(tensor.isfinite().all() for tensor in lora.values())
+
+
+def test_min_snr_is_refused_for_a_flow(client, folder_name):
+    workflow, _ = with_objective(folder_name, weighting="min-SNR")
+    model = graph.add(workflow, "TinyModel", family="Flux")
+    clip = graph.add(workflow, "TinyCLIP", family="Flux")
+    graph.settings(workflow, "DAdaptTrain").update(model=[model, 0], clip=[clip, 0])
+    execution = client.run(workflow)
+    assert execution.status == "error"
+    assert "means nothing for this model, which predicts a flow" in str(execution.error)
