@@ -56,8 +56,8 @@ TEST_TOOLS = (
     "playwright==1.65.2",
 )
 
-# Installed without their own requirements: numpy, scipy, Pillow and packaging are ComfyUI's, and the others
-# are not used here.
+# Installed without their own requirements: torch, numpy, scipy, Pillow and packaging are ComfyUI's, and the
+# others are not used here.
 TEST_TOOLS_ALONE = (
     "scikit-learn>=1.5,<2",  # Iris and Wine; with the three below
     "joblib>=1.4,<1.6",
@@ -66,6 +66,9 @@ TEST_TOOLS_ALONE = (
     "tensorboard>=2.18,<3",  # the reader of event files; with the two below
     "protobuf>=6.31.1,<8",
     "absl-py>=2,<3",
+    "diffusers==0.35.2",  # the last one that fits ComfyUI's huggingface_hub; with the two below
+    "peft==0.18.1",
+    "accelerate==1.12.0",
 )
 
 LINT_TOOLS = ("ruff==0.17.6",)

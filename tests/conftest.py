@@ -50,6 +50,12 @@ def _makes_devices() -> bool:
     return hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
 
 
+def _has_hub_of_diffusers() -> bool:
+    from importlib.metadata import version
+
+    return version("huggingface_hub").startswith("0.")
+
+
 NEEDS = {
     "linux": (lambda: sys.platform == "linux", "only Linux limits a process that is running already"),
     "posix": (
@@ -58,6 +64,10 @@ NEEDS = {
     ),
     "browser": (find_chromium, "no chromium found; install Debian's chromium"),
     "gpu": (_has_gpu, "no CUDA device seen by torch"),
+    "diffusers": (
+        _has_hub_of_diffusers,
+        "the tests' diffusers needs huggingface_hub 0, as transformers 4 has",
+    ),
     "made_in_python": (_makes_devices, "this torch cannot make a device in Python; 2.11 can"),
 }
 _left_out = pytest.StashKey[dict[str, list[str]]]()
