@@ -39,12 +39,19 @@ class Conditioner:
         cond = {**text, **self._fixed, **_sizes(picture), "model_conds": {}}
         noise = torch.zeros(shape, device=self.device)  # asked for its shape alone
         made = comfy.samplers.encode_model_conds(
-            self.model.extra_conds, [cond], noise, self.device, "positive"
+            self.model.extra_conds,
+            [cond],
+            noise,
+            self.device,
+            "positive",
+            latent_image=noise,  # as in sampling; inpainting models put it beside the noise
         )
-        return {
+        conds = {
             name: value.process_cond(batch_size=1, area=None)
             for name, value in made[0]["model_conds"].items()
         }
+        self._refuse_pictures(conds)
+        return conds
 
     def remembered(self, picture: LatentPicture, text: Text) -> Conds:
         """The same each time, for text that does not train."""
