@@ -97,14 +97,17 @@ def tiny():
     return load_tiny("SD15"), tiny_clip("SD15"), tiny_vae(4)
 
 
-def trained(load=demo, precision="fp32", text_encoder=True, checkpointing="off", recipe=EAGER, **run):
+TINY = {"load": tiny, "side": 128}  # its lowest level has one pixel at 64
+
+
+def trained(load=demo, side=64, precision="fp32", text_encoder=True, checkpointing="off", recipe=EAGER, **run):
     """One run on freshly loaded models: the LoRA, and what was seen on the way."""
     management.unload_all_models()
     with torch.inference_mode():  # as the host's executor
         model, clip, vae = load()
         weight = model.model.diffusion_model.out[2].weight
         before, place = weight.to("cpu", copy=True), model.model.diffusion_model.out[2].weight.device.type
-        pictures = read_dataset(ROOT / "demo" / "dataset" / "heldout", DatasetConfig(resolution=64))
+        pictures = read_dataset(ROOT / "demo" / "dataset" / "heldout", DatasetConfig(resolution=side))
         pictures = type(pictures)(**vars(pictures) | {"pictures": pictures.pictures[:PICTURES]})
         config = RunConfig(
             **{"duration": STEPS, "precision": precision, "checkpointing": checkpointing} | run
@@ -148,7 +151,7 @@ def difference(lora, reference) -> float:
 def main() -> None:
     found = {}
     reference, found["cpu"] = trained()
-    _, found["cpu, tiny"] = trained(tiny)
+    _, found["cpu, tiny"] = trained(**TINY)
     with pretended_device.PretendedDevice():
         for name, (fp16, megabytes), settings in [
             ("fp32", (False, MUCH), {}),
@@ -162,11 +165,11 @@ def main() -> None:
             found[name]["difference"] = difference(lora, reference)
         as_on_a_gpu(fp16=True, megabytes=MUCH)
         for name, settings in {
-            "tiny": {"load": tiny},
-            "fp16": {"load": tiny, "precision": "fp16"},
-            "bf16": {"load": tiny, "precision": "bf16"},
+            "tiny": TINY,
+            "fp16": TINY | {"precision": "fp16"},
+            "bf16": TINY | {"precision": "bf16"},
             "one part": {"text_encoder": False},
-            "long": {"load": tiny, "duration": 12, "recipe": EAGER | {"burn_guard": False}},
+            "long": TINY | {"duration": 12, "recipe": EAGER | {"burn_guard": False}},
         }.items():
             found[name] = trained(**settings)[1]
     sys.stdout.write(json.dumps(found) + "\n")

@@ -85,7 +85,7 @@ def trained(request, server, client) -> Trained:
 
 
 def test_every_key_of_the_file_loads(trained):
-    assert trained.saved["keys_matched"] == trained.saved["keys_total"] > 40
+    assert trained.saved["keys_matched"] == trained.saved["keys_total"] > 20
 
 
 def test_the_file_through_load_lora_gives_the_picture_of_trains_own_outputs(trained):
