@@ -1,5 +1,6 @@
 """Loading and unloading ComfyUI's models, and what memory is left beside them."""
 
+import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -7,6 +8,7 @@ import comfy.model_management
 import torch
 
 from ..trainer.errors import ModelError
+from ..trainer.run.memory import is_out_of_memory
 
 
 def without_dynamic_loading(model, clip) -> tuple:
@@ -83,14 +85,22 @@ def room_beside(patchers: Sequence) -> int:
     return free + leaves - taken - management.extra_reserved_memory()
 
 
+def free_cache() -> None:
+    """The device's allocator gives back what no tensor uses."""
+    gc.collect()
+    comfy.model_management.soft_empty_cache()
+
+
 @contextmanager
 def out_of_memory_explained() -> Iterator[None]:
     """Says what to change here; ComfyUI's own advice is for making pictures."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         raise torch.cuda.OutOfMemoryError(
-            "Training did not fit into the GPU's memory. Set checkpointing to 'on' at Train; if it is on,"
-            " lower the batch_size there, the resolution at Load Dataset or dim at LoRA Config, or switch"
+            "Training did not fit into memory, with one picture at once. Set checkpointing to 'on' at Train;"
+            " if it is on, lower the resolution at Load Dataset or dim at LoRA Config, or switch"
             f" train_text_encoder off. ({error})"
         ) from error

@@ -70,12 +70,16 @@ class HostNetwork:
         ComfyUI makes a picture estimate of that, which is the difference of large numbers at low noise.
         """
         with ExitStack() as stack:
-            stack.callback(self._forget)
+            stack.callback(self.forget)
             stack.callback(self.unet.register_forward_hook(self._catch).remove)
             stack.enter_context(norm_inputs_copied(self._written_over()))
             stack.enter_context(attention_for_training())
             stack.enter_context(self.text_encoder.ready())
             yield
+
+    def forget(self) -> None:
+        """Lets go of what a pass that did not end has left."""
+        self._raw_output = None
 
     def levels(self, u: Tensor) -> Levels:
         return self.noise_levels.levels(u)
@@ -117,6 +121,3 @@ class HostNetwork:
 
     def _catch(self, unet: nn.Module, inputs: tuple, output: Tensor) -> None:
         self._raw_output = output
-
-    def _forget(self) -> None:
-        self._raw_output = None

@@ -1,6 +1,6 @@
 """What is trained on what, with the network loaded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from ..trainer.run.work import Work
 from ..trainer.seeds import stream
 from .inference_tensors import trainable
 from .job import Job
+from .loading import free_cache
 from .network import HostNetwork
 from .subject import Subject
 
@@ -32,8 +33,8 @@ class Prepared:
     heldout: Sequence[LatentPicture]
     checkpointing: bool
 
-    def work(self, job: Job, objective: Objective) -> Work:
-        """The run, as the trainer knows it."""
+    def work(self, job: Job, objective: Objective, free_memory: Callable[[], None]) -> Work:
+        """The run, as the trainer knows it. free_memory: what `entered` gives."""
         grid = LossGrid.draw(self.heldout, stream(HELDOUT_SEED, "heldout")) if self.heldout else None
         return Work(
             network=self.network,
@@ -44,17 +45,27 @@ class Prepared:
             precision=self.subject.precision,
             heldout=grid,
             objective=objective,
+            free_memory=free_memory,
         )
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Inside the block the network can be trained through, with the adapters attached."""
+    def entered(self) -> Iterator[Callable[[], None]]:
+        """Inside the block the network can be trained through, with the adapters attached.
+
+        The block is given a function that frees what a pass that did not end has left in memory.
+        """
         network = self.network
         blocks = network.blocks() if self.checkpointing else []
         with ExitStack() as stack:
             stack.enter_context(trainable(network.modules))
             stack.enter_context(network.ready())
             stack.enter_context(save_memory(network.layers()))
-            stack.enter_context(attached(self.adapters))
+            forget = stack.enter_context(attached(self.adapters))
             stack.enter_context(checkpointed(blocks))
-            yield
+
+            def free_memory() -> None:
+                network.forget()
+                forget()
+                free_cache()
+
+            yield free_memory

@@ -31,8 +31,8 @@ def train_lora(
     with removed_if_no_step(place):
         task = Task.of(model, clip, vae, job)
         prepared = prepare(task.subject, job, progress)
-        with prepared.entered(), out_of_memory_explained():
-            work = prepared.work(job, task.objective)
+        with prepared.entered() as free_memory, out_of_memory_explained():
+            work = prepared.work(job, task.objective, free_memory)
             plan = Plan.of(work)
             facts = facts_of(work, plan, prepared, job)
             found = [*what_was_found(facts, work, prepared), *earlier_runs]

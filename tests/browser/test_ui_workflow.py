@@ -126,6 +126,7 @@ def test_seed_of_train_is_not_randomised_after_each_queue(opened):
         "hand_on",
         "save_every",
         "checkpointing",
+        "pictures_at_once",
     ]
     assert widgets(opened, "DAdaptTrain") == training
     assert "control_after_generate" in widgets(opened, "KSampler")

@@ -74,6 +74,7 @@ DEFAULTS = {
         "hand_on": "best",
         "save_every": 0,
         "checkpointing": "auto",
+        "pictures_at_once": 0,
     },
     "DAdaptSaveLoRA": {"filename": "my_lora", "dtype": "fp16", "existing_file": "add a number"},
     "DAdaptTrainingCurves": {"width": 1000, "height": 700},

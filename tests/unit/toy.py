@@ -79,7 +79,8 @@ def adapters_of(network, seed=0, dim=4):
 
 def training(
     network, adapters, steps=10, seed=0, tell=None, precision=FP32, heldout=None, data=None, control=None,
-    measure_every=0, save_every=0, batch_size=2, objective=PLAIN, **recipe
+    measure_every=0, save_every=0, batch_size=2, pictures_at_once=0, objective=PLAIN,
+    free_memory=lambda: None, **recipe
 ):  # fmt: skip
     """A run that has not begun."""
     settings = RunConfig(
@@ -88,6 +89,7 @@ def training(
         seed=seed,
         measure_every=measure_every,
         save_every=save_every,
+        pictures_at_once=pictures_at_once,
     )
     work = Work(
         network=network,
@@ -98,6 +100,7 @@ def training(
         precision=precision,
         heldout=heldout,
         objective=objective,
+        free_memory=free_memory,
     )
     return Training.of(work, Plan.of(work), tell or (lambda event: None), control)
 

@@ -6,8 +6,9 @@ tree, so that ComfyUI's `state_dict` and memory counts do not see them.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +22,29 @@ _ATTENTION_INPUT = re.compile(r"^(.*_)(?:to_[qkv]|[qkv]_proj)$")
 
 
 @contextmanager
-def attached(adapters: Iterable[LoraAdapter]) -> Iterator[None]:
-    """The adapters take part in their modules' forward passes inside the block, and are gone after it."""
+def attached(adapters: Iterable[LoraAdapter]) -> Iterator[Callable[[], None]]:
+    """The adapters take part in their modules' forward passes inside the block, and are gone after it.
+
+    The block is given a function that lets go of what a forward pass that did not end has left.
+    """
     handles = []
+    shared = []
     try:
         for sharers in _by_input(adapters):
             downs = _SharedDowns(sharers) if len(sharers) > 1 else None
+            if downs:
+                shared.append(downs)
             for adapter in sharers:
                 handles.append(adapter.module.register_forward_hook(_forward_hook(adapter, downs)))
-        yield
+        yield partial(_forget, shared)
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _forget(shared: Iterable["_SharedDowns"]) -> None:
+    for downs in shared:
+        downs.forget()
 
 
 def _by_input(adapters: Iterable[LoraAdapter]) -> Iterable[list[LoraAdapter]]:
@@ -62,7 +74,7 @@ class _SharedDowns:
 
     def __init__(self, adapters: Sequence[LoraAdapter]) -> None:
         self.adapters = list(adapters)
-        self._forget()
+        self.forget()
 
     def of(self, adapter: LoraAdapter, x: Tensor) -> Tensor:
         """`down x` of one adapter, [..., dim].
@@ -75,7 +87,7 @@ class _SharedDowns:
             self._compute(x, self.adapters[self.adapters.index(adapter) :])
         hidden = self._ready.pop(adapter)
         if not self._ready:
-            self._forget()
+            self.forget()
         return hidden
 
     def _compute(self, x: Tensor, adapters: Sequence[LoraAdapter]) -> None:
@@ -84,7 +96,7 @@ class _SharedDowns:
         self._x = x
         self._ready = dict(zip(adapters, joined.chunk(len(adapters), dim=-1), strict=True))
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Holds no tensor between two forward passes."""
         self._x: Tensor | None = None
         self._ready: dict[LoraAdapter, Tensor] = {}

@@ -51,7 +51,7 @@ class BurnGuard:
         cls, work: Work, weights: OutputWeights, tell: Callable[[Event], None], control: Control
     ) -> "BurnGuard":
         grid = LossGrid.draw(work.pictures, stream(work.run.seed, "probe"), SAMPLES)
-        loss_of = LossOf(work.network, work.precision, control)
+        loss_of = LossOf(work, control)
         return cls(weights, lambda: loss_of(grid), tell)
 
     def begin(self) -> None:

@@ -2,30 +2,36 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..objective.grid import LossGrid
-from ..objective.network import Network
-from ..precision import Precision
+from .at_once import AtOnce
 from .control import Control
 from .events import BestSoFar, Event, HeldoutLoss, Measuring
 from .heldout import best_of
 from .output import OutputWeights
 from .work import Work
 
+MOST_AT_ONCE = 8  # pictures
+
 
 class LossOf:
     """The loss of a grid with the adapters as they are."""
 
-    def __init__(self, network: Network, precision: Precision, control: Control) -> None:
-        self.network = network
-        self.precision = precision
+    def __init__(self, work: Work, control: Control) -> None:
+        self.work = work
         self.control = control
+        self.at_once = AtOnce(MOST_AT_ONCE)
 
     def __call__(self, grid: LossGrid) -> float:
         """Asks the control before each batch. A wish to finish is answered after the next step."""
-        with self.precision.autocast():
-            return grid.loss(self.network, before_batch=self.control.wants_to_finish)
+        compute = partial(self._loss, grid)
+        return self.at_once.fitting(len(grid.pictures), compute, before_again=self.work.free_memory)
+
+    def _loss(self, grid: LossGrid, at_once: int) -> float:
+        with self.work.precision.autocast():
+            return grid.loss(self.work.network, at_once, before_batch=self.control.wants_to_finish)
 
 
 class HeldoutMeasuring:
@@ -44,7 +50,7 @@ class HeldoutMeasuring:
     def of(
         cls, work: Work, weights: OutputWeights, tell: Callable[[Event], None], control: Control
     ) -> "HeldoutMeasuring":
-        return cls(work.heldout, LossOf(work.network, work.precision, control), weights, tell)
+        return cls(work.heldout, LossOf(work, control), weights, tell)
 
     def measure(self) -> None:
         """Measures the LoRA, unless it is one that was measured before: a burnt one may have gone back."""

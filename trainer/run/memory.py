@@ -14,6 +14,8 @@ BYTES_PER_VALUE = (
     24  # of the LoRA: weight, gradient, the optimizer's m, v and s in fp32, and what a step casts
 )
 FILLED = 0.9  # of the room, at most: allocators waste some
+# in the messages of errors without a class of their own: Apple's and Intel's GPUs, cuBLAS, a CPU
+FULL = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class StepMemory:
     def wants_checkpointing(self, choice: str, room: int) -> bool:
         """`choice` as a person sets it; "auto" where a step would not fit into `room` bytes without it."""
         return choice == "on" or (choice == "auto" and self.bytes(checkpointing=False) > FILLED * room)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether PyTorch raised it because the memory of a device is full."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
 
 
 def start_of_peak(device: torch.device) -> None:

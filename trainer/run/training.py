@@ -62,7 +62,7 @@ class Training:
         return cls(
             plan=plan,
             weights=weights,
-            training_step=TrainingStep.of(work, weights.optimizer),
+            training_step=TrainingStep(work, weights.optimizer, tell),
             records=Records(work.network.device, control),
             advice=Advice.of(work, plan),
             copies=Copies(plan, weights, tell),
@@ -147,7 +147,7 @@ class Training:
         if self.training_step.skipped == self.done:
             raise DivergedError(
                 f"None of the {self.done} steps gave a finite loss and gradient, so that nothing was trained."
-                f" {not_finite_advice(self.training_step.precision)}"
+                f" {not_finite_advice(self.training_step.work.precision)}"
             )
         raise DivergedError(
             "The LoRA burnt and went back to the model as it was before training, so that the run ended with"

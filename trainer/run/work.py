@@ -1,6 +1,6 @@
 """What a run trains, on what, and how it was asked to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +19,10 @@ from ..settings.run import RunConfig
 PLAIN = Objective()
 
 
+def nothing() -> None:
+    """For networks that hold no memory between two passes."""
+
+
 @dataclass(frozen=True)
 class Work:
     """What a run trains, on what, and how it was asked to."""
@@ -31,6 +35,8 @@ class Work:
     precision: Precision
     heldout: LossGrid | None = None  # measured along the run
     objective: Objective = PLAIN
+    # frees what a pass that ran out of memory has left, and what the device's allocator holds on to
+    free_memory: Callable[[], object] = nothing
 
     @cached_property
     def order(self) -> Order:

@@ -65,6 +65,19 @@ class RunConfig:
         " same. 'auto' switches it on where a step would not fit into memory without it.",
         choices=("auto", "on", "off"),
     )
+    pictures_at_once: int = setting(
+        0,
+        "How many pictures of a batch are computed at once; 0 is all of them. Fewer need less memory and more"
+        " time, and the LoRA is the same. Where a step does not fit into memory, fewer are taken by"
+        " themselves.",
+        min=0,
+        max=64,
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+    @property
+    def most_at_once(self) -> int:
+        """Pictures that are computed at once, at most."""
+        return min(self.pictures_at_once or self.batch_size, self.batch_size)

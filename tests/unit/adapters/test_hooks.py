@@ -157,3 +157,22 @@ def test_cross_attention_joins_k_and_v_alone_and_holds_nothing_either():
         attention(x, context)
         del x, context
         assert [one() for one in alive] == [None, None]
+
+
+def test_what_a_pass_that_did_not_end_has_left_can_be_let_go():
+    """q has computed the downs of k and v, which are never asked for: they hold the graph until then."""
+    q, k, v = layers = [nn.Linear(6, 5) for _ in range(3)]
+    names = ("attn_to_q", "attn_to_k", "attn_to_v")
+    adapters = [
+        new_adapter(name, "unet", layer, 3, torch.Generator().manual_seed(0), CPU)
+        for name, layer in zip(names, layers, strict=True)
+    ]
+    x = torch.randn(2, 6)
+    alive = weakref.ref(x)
+    with attached(adapters) as forget:
+        q(x)
+        del x
+        assert alive() is not None
+        forget()
+        assert alive() is None
+        assert k(torch.randn(2, 6)).isfinite().all() and v(torch.randn(2, 6)).isfinite().all()

@@ -124,7 +124,7 @@ def test_a_cancel_keeps_the_lora_so_far_and_the_best_one_and_says_where_they_are
 
 def test_an_error_leaves_the_lora_and_says_what_ended_the_run(tmp_path):
     run = Run(tmp_path)
-    network = run.training.training_step.network
+    network = run.training.training_step.work.network
     predict = network.predict
 
     def fail_at_6(*inputs):
