@@ -100,7 +100,9 @@ def tiny():
 TINY = {"load": tiny, "side": 128}  # its lowest level has one pixel at 64
 
 
-def trained(load=demo, side=64, precision="fp32", text_encoder=True, checkpointing="off", recipe=EAGER, **run):
+def trained(
+    load=demo, side=64, precision="fp32", text_encoder=True, checkpointing="off", recipe=EAGER, **run
+):
     """One run on freshly loaded models: the LoRA, and what was seen on the way."""
     management.unload_all_models()
     with torch.inference_mode():  # as the host's executor
