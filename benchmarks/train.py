@@ -29,7 +29,7 @@ from .turns import Message, in_turns, one_after_the_other
 WARM_UP = 1  # steps that are not counted, after each trainer's first step, which never is
 ROUNDS = {DEMO: 20, SD15: 3}
 BATCHES_OUTSIDE = (1, 2)  # at which the share outside of the network is measured
-STEPS_OUTSIDE = 30
+STEPS_OUTSIDE = 30  # that are counted
 # The first of those steps. Before it, d is so small that squares of gradients are denormal numbers, which a
 # CPU computes slowly.
 OUTSIDE_FROM = 100
@@ -47,9 +47,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=OUTSIDE_FROM,
         metavar="STEP",
         help=(
-            f"first of the {STEPS_OUTSIDE} steps whose share outside of the network is counted, from 3 up;"
-            f" default: {OUTSIDE_FROM}"
+            "first of the steps whose share outside of the network is counted, from 3 up; default:"
+            f" {OUTSIDE_FROM}"
         ),
+    )
+    parser.add_argument(
+        "--outside-steps",
+        type=int,
+        default=STEPS_OUTSIDE,
+        metavar="N",
+        help=f"so many of them; default: {STEPS_OUTSIDE}",
     )
 
 
@@ -62,7 +69,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             for pair, model, batch in cases(pairs, options)
         ]
         watched = () if options.only or DEMO not in options.models else BATCHES_OUTSIDE
-        outside = [_outside(started, batch, options.outside_from) for batch in watched]
+        outside = [_outside(started, batch, options) for batch in watched]
     return {
         "rows": rows,
         "outside": outside,
@@ -220,11 +227,13 @@ def _size(precision: str) -> int:
 # outside of the network -------------------------------------------------------------------------------------
 
 
-def _outside(started: trainers.Trainers, batch: int, first: int) -> dict[str, Any]:
+def _outside(started: trainers.Trainers, batch: int, options: argparse.Namespace) -> dict[str, Any]:
     """The share of our step outside of the network's forward and backward pass, at the default settings."""
     say(f"outside of the network: demo, batch {batch}")
-    uncounted = max(WARM_UP, first - 2)  # beside the step that a trainer does before its first turn
-    taken = in_turns([partial(started.ours_by_default, DEMO, batch, watch="parts")], STEPS_OUTSIDE, uncounted)
+    # beside the step that a trainer does before its first turn
+    uncounted = max(WARM_UP, options.outside_from - 2)
+    ours = partial(started.ours_by_default, DEMO, batch, watch="parts")
+    taken = in_turns([ours], options.outside_steps, uncounted)
     messages = [message for (message,) in _finite(*taken)]
     seconds = [message["seconds"] for message in messages]
     names = sorted({name for message in messages for name in message["parts"]} - {NETWORK})

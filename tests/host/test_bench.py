@@ -13,6 +13,7 @@ from devhost.layout import CHECKOUT, Host, local_folder
 
 RUN_MODULE = CHECKOUT / "devhost" / "run_module.py"
 STEP_RATIOS = ("step_vs_host_same_layers", "step_vs_host_same_layers_checkpointed", "step_vs_host_default")
+FEW = ("--rounds", 2, "--outside-from", 3, "--outside-steps", 4)
 QUICK = ("--device", "cpu", "--models", "demo", "--batches", "1")
 
 
@@ -42,7 +43,7 @@ def bench(*arguments):
 def trained(tmp_path_factory):
     """What two counted steps of each trainer gave: the text and the file."""
     file = tmp_path_factory.mktemp("bench") / "train.json"
-    text = bench("train", *QUICK, "--rounds", 2, "--outside-from", 3, "--json", file)
+    text = bench("train", *QUICK, *FEW, "--json", file)
     return text, file
 
 
