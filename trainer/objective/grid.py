@@ -47,6 +47,14 @@ class LossGrid:
             total += self._losses(network, slice(start, start + batch_size))
         return total / len(self.pictures)
 
+    def loss_of_nothing(self, network: Network) -> float:
+        """What `loss` would be for an output of zeros: how large the targets are."""
+        total = 0.0
+        for picture, noise, u in zip(self.pictures, self.noises, self.u, strict=True):
+            levels = network.levels(torch.tensor([u], dtype=torch.float64))
+            total += levels.target(picture.latent[None], noise[None]).square().mean().item()
+        return total / len(self.pictures)
+
     def _losses(self, network: Network, part: slice) -> float:
         """Sum of the losses of one batch; a batch of mixed sizes goes picture by picture."""
         pictures = self.pictures[part]

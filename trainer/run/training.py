@@ -37,7 +37,7 @@ class Training:
     records: Records
     advice: Advice
     copies: Copies
-    guard: BurnGuard | None
+    guard: BurnGuard
     heldout: HeldoutMeasuring | None
     tell: Callable[[Event], None]
     control: Control
@@ -66,7 +66,7 @@ class Training:
             records=Records(work.network.device, control),
             advice=Advice.of(work, plan),
             copies=Copies(plan, weights, tell),
-            guard=BurnGuard.of(work, weights, tell, control) if plan.recipe.burn_guard else None,
+            guard=BurnGuard.of(work, plan, weights, tell, control),
             heldout=HeldoutMeasuring.of(work, weights, tell, control) if work.heldout else None,
             tell=tell,
             control=control,
@@ -102,9 +102,8 @@ class Training:
         record = self.records.of_step(self.done, batch.epoch, numbers, d, dlr)
         self.weights.trained(record)
         self.tell(record)
-        if self.guard:
-            is_last = self.done == self.plan.steps
-            self.guard.after_step(self.done, self.training_step.skipped_in_a_row, is_last)
+        is_last = self.done == self.plan.steps
+        self.guard.after_step(self.done, self.training_step.skipped_in_a_row, is_last)
         for notice in self.advice.after_step(record):
             self.tell(notice)
         if self.heldout and self.plan.measures_after(self.done):
@@ -117,8 +116,7 @@ class Training:
         if self.done == 0:
             if self.heldout:
                 self.heldout.measure()
-            if self.guard:
-                self.guard.begin()
+            self.guard.begin()
         self.records.start()
 
     def _begin_step(self) -> None:
@@ -134,8 +132,7 @@ class Training:
         """Asks the control. A run that finishes early is looked at as one that has come to its end."""
         if not self.control.wants_to_finish() or self.done == 0:
             return False
-        if self.guard:
-            self.guard.after_step(self.done, self.training_step.skipped_in_a_row, is_last=True)
+        self.guard.after_step(self.done, self.training_step.skipped_in_a_row, is_last=True)
         if self.heldout:
             self.heldout.measure()
         return True
@@ -181,7 +178,7 @@ class Training:
             d_last=self.weights.optimizer.d,
             update_ratio=self.advice.updates.ratio,
             update_share=self.advice.updates.share,
-            burns=tuple(self.guard.burns) if self.guard else (),
+            burns=tuple(self.guard.burns),
             seconds=self.records.seconds,
         )
 

@@ -25,9 +25,8 @@ def test_a_lora_that_burns_goes_back_and_ends_better_than_untouched():
     assert all(later <= earlier / 2 for earlier, later in itertools.pairwise(limits))
     assert limits[0] <= BURNING["d0"] / 2
     assert result.d_last <= limits[-1]
-    assert [notice.text for notice in of_kind(Notice, events)][: len(limits)] == [
-        burn.text for burn in result.burns
-    ]
+    told = [notice.text for notice in of_kind(Notice, events) if notice.step > 0]
+    assert told[: len(limits)] == [burn.text for burn in result.burns]
     assert "went back to step 0" in result.burns[0].text
 
 
