@@ -59,6 +59,9 @@ class Conditioner:
             self._remembered[id(picture)] = (picture, self.of(picture, text))
         return self._remembered[id(picture)][1]
 
+    def forget(self) -> None:
+        self._remembered.clear()
+
     def _refuse_pictures(self, conds: Conds) -> None:
         found = [name for name in OF_A_PICTURE if name in conds]
         if found and not self.family.draws_beside_nothing:

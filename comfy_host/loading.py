@@ -81,8 +81,12 @@ def room_beside(patchers: Sequence) -> int:
     leaves = sum(
         patcher.loaded_size() for patcher in alive if patcher in patchers or patcher.offload_device != device
     )
-    taken = sum(patcher.model_size() for patcher in patchers if patcher.load_device == device)
-    return free + leaves - taken - management.extra_reserved_memory()
+    return free + leaves - size_of(patchers, device) - management.extra_reserved_memory()
+
+
+def size_of(patchers: Iterable, device: torch.device) -> int:
+    """Bytes of these models' weights that belong on the device."""
+    return sum(patcher.model_size() for patcher in patchers if patcher.load_device == device)
 
 
 def free_cache() -> None:

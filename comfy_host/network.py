@@ -78,8 +78,9 @@ class HostNetwork:
             yield
 
     def forget(self) -> None:
-        """Lets go of what a pass that did not end has left."""
+        """Lets go of what a pass that did not end has left, and of what can be made again."""
         self._raw_output = None
+        self._conditioner.forget()
 
     def levels(self, u: Tensor) -> Levels:
         return self.noise_levels.levels(u)

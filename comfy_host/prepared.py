@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from ..trainer.adapters.hooks import attached
 from ..trainer.adapters.lora import LoraAdapter
 from ..trainer.data.latents import LatentPicture
-from ..trainer.layers.checkpointing import checkpointed
 from ..trainer.layers.frozen import save_memory
 from ..trainer.objective.grid import LossGrid
 from ..trainer.objective.objective import Objective
+from ..trainer.run.memory import StepMemory
 from ..trainer.run.work import Work
 from ..trainer.seeds import stream
 from .inference_tensors import trainable
@@ -31,7 +31,8 @@ class Prepared:
     adapters: Sequence[LoraAdapter]
     pictures: Sequence[LatentPicture]
     heldout: Sequence[LatentPicture]
-    checkpointing: bool
+    memory: StepMemory  # by rule of thumb
+    room: int  # bytes beside the model, before it was loaded
 
     def work(self, job: Job, objective: Objective, free_memory: Callable[[], None]) -> Work:
         """The run, as the trainer knows it. free_memory: what `entered` gives."""
@@ -50,18 +51,17 @@ class Prepared:
 
     @contextmanager
     def entered(self) -> Iterator[Callable[[], None]]:
-        """Inside the block the network can be trained through, with the adapters attached.
+        """Inside the block the network can be trained through, with the adapters attached, without
+        gradient checkpointing.
 
         The block is given a function that frees what a pass that did not end has left in memory.
         """
         network = self.network
-        blocks = network.blocks() if self.checkpointing else []
         with ExitStack() as stack:
             stack.enter_context(trainable(network.modules))
             stack.enter_context(network.ready())
             stack.enter_context(save_memory(network.layers()))
             forget = stack.enter_context(attached(self.adapters))
-            stack.enter_context(checkpointed(blocks))
 
             def free_memory() -> None:
                 network.forget()

@@ -10,9 +10,9 @@ from ..trainer.record.run_record import RunRecord
 from ..trainer.run.events import Notice
 from ..trainer.run.plan import Plan
 from ..trainer.run.work import Work
+from .dry_step import Ready
 from .job import Job
 from .layers import key_map
-from .loading import is_loaded_in_part
 from .lora_model import LoraModel
 from .prepared import Prepared
 from .progress import Progress
@@ -40,9 +40,9 @@ def facts_of(work: Work, plan: Plan, prepared: Prepared, job: Job) -> RunFacts:
     )
 
 
-def what_was_found(facts: RunFacts, work: Work, prepared: Prepared) -> list[str]:
+def what_was_found(facts: RunFacts, run: Ready, prepared: Prepared) -> list[str]:
     """Lines for the report: what the run found, and what it made of it."""
-    return [*what_ran(facts, _setup(work, prepared)), *_upstream(prepared)]
+    return [*what_ran(facts, _setup(run, prepared)), f"training {run.need}", *_upstream(prepared)]
 
 
 def tell_before_the_run(
@@ -54,14 +54,6 @@ def tell_before_the_run(
     record.tell_of_choices()
     for warning in warnings:
         record.hear(Notice(0, warning))
-    if any(map(is_loaded_in_part, prepared.network.patchers)):
-        record.hear(
-            Notice(
-                0,
-                "the model did not fit and was loaded in part, which makes training slow and takes more"
-                " memory again; lower the batch size or the resolution, or close what else uses the GPU",
-            )
-        )
     for line in _upstream(prepared):
         progress.hear(Notice(0, line))  # the report has it among what was found
 
@@ -72,14 +64,14 @@ def output_of(record: RunRecord, prepared: Prepared) -> LoraModel:
     return LoraModel(record.output.tensors, record.output_metadata, keys)
 
 
-def _setup(work: Work, prepared: Prepared) -> Setup:
+def _setup(run: Ready, prepared: Prepared) -> Setup:
     return Setup(
         weights=str(prepared.network.weight_dtype).removeprefix("torch."),
         device=str(prepared.network.device),
-        layers=layers_by_part(work.adapters),
-        values=count_values(work.adapters),
-        checkpointing=prepared.checkpointing,
-        measured=work.heldout is not None,
+        layers=layers_by_part(run.work.adapters),
+        values=count_values(run.work.adapters),
+        checkpointing=run.need.checkpointing,
+        measured=run.work.heldout is not None,
     )
 
 

@@ -8,8 +8,8 @@ from ..trainer.record.run_record import RunRecord
 from ..trainer.run.events import Listener
 from ..trainer.run.plan import Plan
 from ..trainer.run.training import Training
+from .dry_step import ready
 from .job import Job
-from .loading import out_of_memory_explained
 from .lora_model import LoraModel
 from .output_files import new_run_place, runs_on_disk
 from .prepare import prepare
@@ -31,12 +31,11 @@ def train_lora(
     with removed_if_no_step(place):
         task = Task.of(model, clip, vae, job)
         prepared = prepare(task.subject, job, progress)
-        with prepared.entered() as free_memory, out_of_memory_explained():
-            work = prepared.work(job, task.objective, free_memory)
-            plan = Plan.of(work)
-            facts = facts_of(work, plan, prepared, job)
-            found = [*what_was_found(facts, work, prepared), *earlier_runs]
+        with ready(prepared, job, task.objective, progress) as run:
+            plan = Plan.of(run.work)
+            facts = facts_of(run.work, plan, prepared, job)
+            found = [*what_was_found(facts, run, prepared), *earlier_runs]
             record = RunRecord(facts, place, found, [progress, *watchers], progress.finished)
-            tell_before_the_run(record, prepared, progress, task.predicts.warnings())
-            Training.of(work, plan, record.hear, progress.control, record.owners()).run()
+            tell_before_the_run(record, prepared, progress, [*task.predicts.warnings(), *run.notices])
+            Training.of(run.work, plan, record.hear, progress.control, record.owners()).run()
     return output_of(record, prepared), record.report

@@ -77,12 +77,10 @@ def adapters_of(network, seed=0, dim=4):
     ]
 
 
-def training(
-    network, adapters, steps=10, seed=0, tell=None, precision=FP32, heldout=None, data=None, control=None,
-    measure_every=0, save_every=0, batch_size=2, pictures_at_once=0, objective=PLAIN,
-    free_memory=lambda: None, **recipe
+def work_of(
+    network, adapters, steps=10, seed=0, precision=FP32, heldout=None, data=None, measure_every=0,
+    save_every=0, batch_size=2, pictures_at_once=0, objective=PLAIN, free_memory=lambda: None, **recipe
 ):  # fmt: skip
-    """A run that has not begun."""
     settings = RunConfig(
         duration=steps,
         batch_size=batch_size,
@@ -91,7 +89,7 @@ def training(
         save_every=save_every,
         pictures_at_once=pictures_at_once,
     )
-    work = Work(
+    return Work(
         network=network,
         adapters=adapters,
         pictures=data or pictures(),
@@ -102,6 +100,11 @@ def training(
         objective=objective,
         free_memory=free_memory,
     )
+
+
+def training(network, adapters, tell=None, control=None, **settings):
+    """A run that has not begun."""
+    work = work_of(network, adapters, **settings)
     return Training.of(work, Plan.of(work), tell or (lambda event: None), control)
 
 

@@ -25,3 +25,8 @@ class LatentPicture:
     caption: str
     repeats: int = 1
     framing: Framing | None = None  # None: as large as its latent, and not cropped
+
+
+def pixels_of(picture: LatentPicture) -> int:
+    """Height times width of its latent."""
+    return picture.latent.shape[-2] * picture.latent.shape[-1]

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ..data.latents import LatentPicture
+from ..data.latents import LatentPicture, pixels_of
 from ..families import Family
 from ..precision import Precision
 from ..settings.run import RunConfig
+from .activations import Activations, PerPicture
 
 BYTES_PER_VALUE = (
     24  # of the LoRA: weight, gradient, the optimizer's m, v and s in fp32, and what a step casts
@@ -20,10 +21,11 @@ FULL = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
 @dataclass(frozen=True)
 class StepMemory:
-    """What a training step takes beside the loaded model, in bytes, roughly."""
+    """What a training step takes beside the loaded model, in bytes."""
 
-    activations: int
-    checkpointed: int  # activations with gradient checkpointing
+    activations: Activations  # of one picture
+    pixels: int  # of the largest latent
+    pictures: int  # that are computed at once
     lora: int  # the LoRA, its gradient and its optimizer
 
     @classmethod
@@ -35,15 +37,19 @@ class StepMemory:
         family: Family,
         values: int,
     ) -> "StepMemory":
-        """values: how many numbers the LoRA holds."""
-        largest = max(picture.latent.shape[-2] * picture.latent.shape[-1] for picture in pictures)
-        pixels = largest * run.batch_size * precision.dtype.itemsize // 2
-        return cls(
-            family.step.activations * pixels, family.step.checkpointed * pixels, BYTES_PER_VALUE * values
-        )
+        """By rule of thumb, before the model is loaded. values: how many numbers the LoRA holds."""
+        halves = precision.dtype.itemsize / 2
+        table = (family.step.activations, family.step.checkpointed)
+        activations = Activations(*(PerPicture(per_pixel * halves) for per_pixel in table))
+        largest = max(map(pixels_of, pictures))
+        return cls(activations, largest, run.most_at_once, BYTES_PER_VALUE * values)
+
+    def step(self, checkpointing: bool) -> int:
+        """What goes again after each step."""
+        return self.pictures * self.activations.bytes(checkpointing, self.pixels)
 
     def bytes(self, checkpointing: bool) -> int:
-        return self.lora + (self.checkpointed if checkpointing else self.activations)
+        return self.lora + self.step(checkpointing)
 
     def wants_checkpointing(self, choice: str, room: int) -> bool:
         """`choice` as a person sets it; "auto" where a step would not fit into `room` bytes without it."""
