@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterator
 
 from ..parts import UNET, text_encoders
+from ..settings.dataset import DatasetConfig
 from ..settings.lora import AUTO, LoraConfig
 from .facts import ModelFacts
 
+DEFAULT_RESOLUTION = DatasetConfig.resolution
 SMALL = 0.7  # of the resolution that a family was made for, below which pictures look otherwise to it
 
 # Words in the names of checkpoints that are distilled to few steps, and of those that undid it.
@@ -33,7 +35,8 @@ def family_warnings(model: ModelFacts, lora: LoraConfig, resolution: int) -> Ite
             " train on the model that it was made of, whose LoRAs it takes"
         )
     made_for = model.family.resolution
-    if resolution < SMALL * made_for:
+    # Load Dataset's default suits SD 1.5: who sets less for it means to
+    if resolution < SMALL * made_for and made_for > DEFAULT_RESOLUTION:
         yield (
             f"the pictures are brought to {resolution} x {resolution} pixels, and {model.family.name} was"
             f" made for {made_for} x {made_for}: set resolution at Load Dataset"

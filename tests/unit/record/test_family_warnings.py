@@ -33,6 +33,7 @@ def test_a_checkpoint_that_undid_it_is_not(name):
 def test_pictures_that_are_too_small_for_the_family_are_told():
     assert "512 x 512 pixels, and SDXL was made for 1024 x 1024" in told(resolution=512)
     assert told(resolution=768) == ""
+    assert told(FAMILIES["SD15"], resolution=128) == ""
 
 
 def test_a_family_without_a_row_says_so():
