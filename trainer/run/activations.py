@@ -104,7 +104,7 @@ class SavedBytes:
             handles.append(block.register_forward_pre_hook(self._enter, with_kwargs=True))
             handles.append(block.register_forward_hook(self._leave))
         try:
-            with saved_tensors_hooks(self._save, lambda tensor: tensor):
+            with saved_tensors_hooks(self._save, _unpack):
                 yield
         finally:
             for handle in handles:
@@ -120,15 +120,23 @@ class SavedBytes:
     def _leave(self, block: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._block = None
 
-    def _save(self, tensor: Tensor) -> Tensor:
+    def _save(self, tensor: Tensor) -> None:
+        """Saves nothing: no backward pass follows.
+
+        An operation that saves its own output, as softmax does, would hold itself in memory for ever if it
+        were given it back.
+        """
         if not _is_parameter(tensor):
             self._count(tensor, self._inside.setdefault(self._block, {}))
-        return tensor
 
     def _count(self, tensor: Tensor, sizes: Sizes) -> None:
         storage = tensor.untyped_storage()
         sizes[storage.data_ptr()] = storage.nbytes()
         self._alive.append(tensor)
+
+
+def _unpack(saved: None) -> Tensor:
+    raise AssertionError("what was only counted has no backward pass")
 
 
 def _is_parameter(tensor: Tensor) -> bool:

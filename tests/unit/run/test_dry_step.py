@@ -1,5 +1,6 @@
 """A small step before the run finds what cannot train, tells what it found, and changes nothing."""
 
+import gc
 import weakref
 
 import pytest
@@ -333,3 +334,17 @@ def test_a_gpu_tells_the_peak_of_a_whole_pass_above_what_stays(monkeypatch):
 
     assert bytes_of_pass(torch.device("cuda"), [block], forward) == (600, 200)
     assert passes == [[False], [True]] and block.weight.grad is not None
+
+
+def test_what_was_counted_leaves_memory():
+    """Also the outputs of operations that save their own, such as softmax."""
+    x = torch.randn(4, 4, requires_grad=True)
+    saved = SavedBytes()
+    with saved.counted([]):
+        hidden = x.softmax(-1)
+        alive = weakref.ref(hidden)
+        (hidden * hidden).sum()
+        del hidden
+    gc.collect()
+    assert saved.plain > 0
+    assert alive() is None
