@@ -23,6 +23,10 @@ DEFAULTS = {
         "train_unet": True,
         "train_text_encoder": True,
         "layers": "attention",
+        "text_encoders": "auto",
+        "conv_dim": 0,
+        "include": "",
+        "exclude": "",
     },
     "DAdaptOptimizer": {
         "preset": "guide 2023",
