@@ -109,6 +109,10 @@ _HUNYUAN_VIDEO = Family(
     guidance=1.0,
 )
 
+_PIXART = Family(
+    "PixArt", 1024, replace(_TABLE, custom="OneTrainer"), FileNames("pixart-alpha", "pixart_alpha")
+)
+
 FAMILIES: dict[str, Family] = {
     "SD15": _SD15,
     "SD20": replace(
@@ -174,7 +178,7 @@ FAMILIES: dict[str, Family] = {
         files=FileNames("hunyuan-image-2.1", "hunyuan-image-2.1"),
         guidance=None,
     ),
-    # tdrussell/diffusion-pipe 8f83dbf for these four
+    # tdrussell/diffusion-pipe 8f83dbf for these three
     "AuraFlow": Family("AuraFlow", 1024, _shifted(1.0, "diffusion-pipe"), FileNames("auraflow", "auraflow")),
     "HiDream": Family(
         "HiDream",
@@ -203,9 +207,8 @@ FAMILIES: dict[str, Family] = {
         "OmniGen2", 1024, replace(_BY_TOKENS, custom=OFFICIAL), FileNames("omnigen2", "omnigen2")
     ),
     # Nerogar/OneTrainer 23df383
-    "PixArtAlpha": Family(
-        "PixArt", 1024, replace(_TABLE, custom="OneTrainer"), FileNames("pixart-sigma", "pixart")
-    ),
+    "PixArtAlpha": _PIXART,
+    "PixArtSigma": replace(_PIXART, files=FileNames("pixart-sigma", "pixart_sigma")),
     "HunyuanDiT": Family(
         "HunyuanDiT", 1024, replace(_TABLE, custom="the model"), FileNames("hunyuan-dit", "hunyuan_dit")
     ),

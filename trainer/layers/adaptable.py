@@ -1,14 +1,6 @@
 """Which layers a LoRA can adapt at all, the shapes of their weights, and choosing among them by name."""
 
-import re
-from collections.abc import Iterable
-
 from torch import nn
-
-
-def matching_layers(names: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
-    """The module names that `pattern` matches, in their order."""
-    return [name for name in names if pattern.search(name)]
 
 
 def is_adaptable(module: nn.Module) -> bool:

@@ -13,13 +13,17 @@ from ..settings.objective import FAMILY, ObjectiveConfig
 from .objective import drawn_levels
 from .sigmas import DrawnLevels
 
-WIDTH, PLOT_HEIGHT, LINE_HEIGHT = 640, 280, 22  # pixels
+WIDTH, PLOT_HEIGHT, LINE_HEIGHT = 880, 280, 22  # pixels
 LEFT, RIGHT, TOP, BELOW = 16, 16, 30, 30  # margins of the plot
+LABEL_LEFT, LABEL_SIZE = 48, 13
 SCALE = 2  # drawn larger and made smaller, for smooth lines
 POINTS = 400
 MOST_NAMES = 4  # of families in one line
 PAPER, BLACK, GREY, OUTSIDE = (250, 250, 250), (30, 30, 30), (150, 150, 150), (228, 228, 228)
-COLOURS = ((31, 119, 180), (217, 95, 2), (42, 157, 74), (142, 91, 181), (181, 148, 91), (51, 51, 51))
+COLOURS = (
+    *((31, 119, 180), (217, 95, 2), (42, 157, 74), (142, 91, 181), (181, 148, 91), (51, 51, 51)),
+    *((214, 39, 140), (23, 190, 207), (188, 189, 34), (214, 39, 40), (120, 120, 120), (140, 86, 75)),
+)
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,13 @@ def draw_noise_levels(config: ObjectiveConfig, customs: Mapping[str, Distributio
     picture = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(picture)
     _draw_axes(draw, config)
+    colours = colours_of(curves)
     heights = [curve.heights for curve in curves]
     top = max(map(max, heights), default=1) * 1.1
-    for place, of_one in enumerate(heights):
+    for colour, of_one in zip(colours, heights, strict=True):
         points = [_at((n + 0.5) / POINTS, height / top) for n, height in enumerate(of_one)]
-        draw.line(points, fill=_colour(place), width=2 * SCALE, joint="curve")
-    _draw_labels(draw, curves)
+        draw.line(points, fill=colour, width=2 * SCALE, joint="curve")
+    _draw_labels(draw, curves, colours)
     return picture.resize((size[0] // SCALE, size[1] // SCALE), Image.Resampling.LANCZOS)
 
 
@@ -68,6 +73,17 @@ def curves_of(config: ObjectiveConfig, customs: Mapping[str, Distribution]) -> l
         with contextlib.suppress(SettingError):  # of another family, perhaps; Train knows
             families.setdefault(drawn_levels(config, custom), []).append(name)
     return [Curve(f"{_listed(names)}: {_said(drawn)}", drawn) for drawn, names in families.items()]
+
+
+def colours_of(curves: Sequence[Curve]) -> list[tuple[int, int, int]]:
+    """Of each curve; those that lie on each other, because only their origin differs, have one."""
+    kinds = list(dict.fromkeys(str(curve.drawn.distribution) for curve in curves))
+    return [COLOURS[kinds.index(str(curve.drawn.distribution)) % len(COLOURS)] for curve in curves]
+
+
+def label_width(label: str) -> float:
+    """Pixels, from the picture's left side to the label's end."""
+    return LABEL_LEFT + _font(LABEL_SIZE).getlength(label) / SCALE
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -93,11 +109,13 @@ def _draw_axes(draw: ImageDraw.ImageDraw, config: ObjectiveConfig) -> None:
     draw.text(_at(1, 1), "least noise 0, most noise 1", fill=BLACK, font=_font(13), anchor="rb")
 
 
-def _draw_labels(draw: ImageDraw.ImageDraw, curves: Sequence[Curve]) -> None:
-    for place, curve in enumerate(curves):
+def _draw_labels(
+    draw: ImageDraw.ImageDraw, curves: Sequence[Curve], colours: Sequence[tuple[int, int, int]]
+) -> None:
+    for place, (curve, colour) in enumerate(zip(curves, colours, strict=True)):
         middle = (PLOT_HEIGHT + (place + 0.5) * LINE_HEIGHT) * SCALE
-        draw.line((LEFT * SCALE, middle, 40 * SCALE, middle), fill=_colour(place), width=3 * SCALE)
-        draw.text((48 * SCALE, middle), curve.label, fill=BLACK, font=_font(13), anchor="lm")
+        draw.line((LEFT * SCALE, middle, 40 * SCALE, middle), fill=colour, width=3 * SCALE)
+        draw.text((LABEL_LEFT * SCALE, middle), curve.label, fill=BLACK, font=_font(LABEL_SIZE), anchor="lm")
 
 
 def _at(u: float, height: float) -> tuple[float, float]:
@@ -105,10 +123,6 @@ def _at(u: float, height: float) -> tuple[float, float]:
     x = LEFT + u * (WIDTH - LEFT - RIGHT)
     y = TOP + (1 - height) * (PLOT_HEIGHT - TOP - BELOW)
     return x * SCALE, y * SCALE
-
-
-def _colour(place: int) -> tuple[int, int, int]:
-    return COLOURS[place % len(COLOURS)]
 
 
 def _font(size: int):

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from comfyui_dadapt_lora.trainer.distribution import LOGIT_NORMAL, Distribution, TokenShift
 from comfyui_dadapt_lora.trainer.errors import SettingError
+from comfyui_dadapt_lora.trainer.families import FAMILIES
 from comfyui_dadapt_lora.trainer.objective import picture as module
-from comfyui_dadapt_lora.trainer.objective.picture import curves_of, draw_noise_levels
+from comfyui_dadapt_lora.trainer.objective.picture import (
+    colours_of,
+    curves_of,
+    draw_noise_levels,
+    label_width,
+)
 from comfyui_dadapt_lora.trainer.settings.objective import ObjectiveConfig
 
 OLD, NEW = Distribution(custom="the paper"), Distribution(LOGIT_NORMAL, shift=3.0, custom="a trainer")
@@ -66,3 +72,10 @@ def test_what_is_outside_of_the_range_is_grey():
     middle = module.PLOT_HEIGHT // 2
     assert drawn.getpixel((module.LEFT + 30, middle)) == module.OUTSIDE
     assert drawn.getpixel((module.WIDTH - 30, module.TOP + 4)) == module.PAPER
+
+
+def test_curves_of_the_table_of_families_can_be_told_apart_and_their_labels_fit():
+    curves = curves_of(ObjectiveConfig(), {family.name: family.noise for family in FAMILIES.values()})
+    colours = dict(zip((str(curve.drawn.distribution) for curve in curves), colours_of(curves), strict=True))
+    assert len(set(colours.values())) == len(colours) > 6
+    assert [curve.label for curve in curves if label_width(curve.label) > module.WIDTH] == []
