@@ -25,6 +25,7 @@ from tiny_families.text_encoders import tiny_clip
 CAPTIONS = ("fluent3d, red apple", "a (very) long caption " * 16)  # CLIP makes one and two chunks of them
 U = (0.3005, 0.7005)
 CPU = torch.device("cpu")
+SMALL = LoraConfig(dim=2)
 
 
 class Family:
@@ -32,12 +33,12 @@ class Family:
     `down` too. `usual`: of those that train by default, and as a training begins.
     """
 
-    def __init__(self, name, dtype=torch.float32, usual=False):
+    def __init__(self, name, dtype=torch.float32, usual=False, lora=SMALL):
         self.model, self.clip = load_tiny(name, dtype), tiny_clip(name)
         family = family_of_model(self.model)
         encoders = family.text_encoders if usual else encoder_names(self.clip)
         self.network = HostNetwork(self.model, HostTextEncoder(self.clip, encoders), family)
-        self.layers = target_layers(self.model, self.clip, family, LoraConfig(dim=2), encoders)
+        self.layers = target_layers(self.model, self.clip, family, lora, encoders)
         generator = torch.Generator().manual_seed(2)
         self.adapters = [
             new_adapter(layer.name, layer.part, layer.module, layer.dim, generator, CPU)

@@ -29,14 +29,14 @@ def test_every_adapted_layer_gets_a_gradient(check):
     "way, tolerance",
     # computed block by block, the gradients of a tensor that several blocks read are added up in another
     # order: a rounding in bf16
-    [("saving fp32", 1e-6), ("saving bf16", 1e-6), ("checkpointed fp32", 1e-6), ("checkpointed bf16", 1e-2)],
+    [("saving fp32", 1e-6), ("saving bf16", 1e-6), ("checkpointed fp32", 1e-6), ("checkpointed bf16", 8e-3)],
 )
 def test_keeping_less_for_backward_changes_no_gradient(check, way, tolerance):
     """Against PyTorch's own way, which keeps every cast weight and every activation."""
     assert check[way] < tolerance
 
 
-@pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-5), ("bf16", 0.04)])
+@pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-5), ("bf16", 0.03)])
 def test_convolutions_as_products_change_no_gradient_but_for_rounding(check, precision, tolerance):
     """Through all of the host's own, of every stride and kernel that its UNet has."""
     assert check["convolutions as products"] > 20
@@ -54,4 +54,4 @@ def test_every_attention_is_that_of_training_and_plain_in_bf16(check):
 @pytest.mark.parametrize("part", ["unet", "clip_l"])
 def test_bf16_gradients_are_those_of_fp32_but_for_rounding(check, part):
     """Attention of few keys is computed otherwise in bf16. A numeral of bf16 is off by up to 0.4%."""
-    assert 0 < check["bf16 against fp32"][part] < 0.06
+    assert 0 < check["bf16 against fp32"][part] < 0.04

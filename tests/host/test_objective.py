@@ -83,7 +83,7 @@ def test_the_node_shows_its_noise_levels_as_a_picture(client, folder_name):
     execution = client.run(graph.only_upstream(workflow, "SaveImage")).check()
     assert execution.images(node)
     picture = results.picture(client, execution, saved)
-    assert picture.shape == (302, 640, 3)
+    assert picture.shape == (302, 880, 3)
     assert picture.std() > 5
 
 
